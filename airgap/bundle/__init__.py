@@ -1,0 +1,1 @@
+"""The file format: bytes in, bytes out. Knows neither USB sticks nor HTTP nor who is trusted."""

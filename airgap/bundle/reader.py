@@ -1,0 +1,188 @@
+"""Read a bundle or a receipt: structure first, then elements chunk by chunk.
+
+``open_file`` checks everything that needs no key and no catalogue of kinds: preamble, header,
+footer, envelope. It trusts nothing: whose signature counts is ``airgap.trust``'s business, and
+the order of the checks is ``airgap.verify``'s.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, BinaryIO
+
+import zstandard
+
+from airgap import limits
+from airgap.bundle import codec, envelope, layout
+from airgap.bundle.envelope import Envelope
+from airgap.bundle.layout import Header
+from airgap.catalog import Catalog, JsonObject
+from airgap.errors import DamagedError, InputRefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file whose structure holds. Nothing in it is verified.
+
+    Args:
+        stream: the seekable file; it must not change while it is read.
+        name: what messages call it.
+        header: its header.
+        header_size: bytes before the first chunk.
+        header_sha256: digest of those bytes.
+        envelope: manifest bytes and signatures.
+        envelope_offset: where the chunks end.
+    """
+
+    stream: BinaryIO
+    name: str
+    header: Header
+    header_size: int
+    header_sha256: str
+    envelope: Envelope
+    envelope_offset: int
+
+
+def open_file(stream: BinaryIO, *, name: str, catalog: Catalog) -> OpenFile:
+    """Return a file's parts after the checks that need no key.
+
+    Raises:
+        DamagedError: the structure does not hold.
+        InputRefusedError: the header breaks its schema.
+    """
+    size = stream.seek(0, 2)
+    smallest = len(layout.PREAMBLE) + layout.FOOTER_SIZE
+    stream.seek(0)
+    start = stream.read(len(layout.PREAMBLE))
+    if len(start) == len(layout.PREAMBLE) or not layout.PREAMBLE.startswith(start):
+        layout.check_preamble(start, where=name)
+    if size < smallest or size > limits.MAX_FILE_SIZE:
+        raise DamagedError(
+            "the file is cut short" if size < smallest else "the file is too large",
+            where=name,
+            expected=f"{smallest} to {limits.MAX_FILE_SIZE} bytes",
+            found=f"{size} bytes",
+            hint="copy the file from its origin again",
+        )
+    stream.seek(size - layout.FOOTER_SIZE)
+    offset, length = layout.parse_footer(stream.read(layout.FOOTER_SIZE), size, where=name)
+    if offset < len(layout.PREAMBLE):
+        raise DamagedError("the envelope is said to lie before the chunks", where=name)
+    stream.seek(len(layout.PREAMBLE))
+    beginning = stream.read(min(limits.MAX_HEADER_SIZE, offset - len(layout.PREAMBLE)))
+    header_data = _first_object(beginning, where=name)
+    header = layout.decode_header(header_data, catalog, where=name)
+    stream.seek(offset)
+    return OpenFile(
+        stream,
+        name,
+        header,
+        len(layout.PREAMBLE) + len(header_data),
+        sha256(layout.PREAMBLE + header_data).hexdigest(),
+        envelope.decode(stream.read(length), where=name),
+        offset,
+    )
+
+
+def decode_manifest(file: OpenFile, catalog: Catalog) -> JsonObject:
+    """Return the manifest; to be called once a trusted signature over its bytes holds.
+
+    Raises:
+        DamagedError: it can't be decoded, or contradicts the file around it.
+        InputRefusedError: it breaks its schema.
+    """
+    manifest: JsonObject = codec.decode(
+        file.envelope.payload,
+        what="manifest",
+        where=file.name,
+        max_objects=1024 + 16_384 + 9 * limits.MAX_CHUNKS,
+    )
+    schema = f"{file.header.file_type}-manifest"
+    catalog.require(schema, manifest, where=f"{file.name}, manifest")
+    if manifest["header_sha256"] != file.header_sha256:
+        raise DamagedError(
+            "preamble or header is not the one that was signed",
+            where=file.name,
+            expected=manifest["header_sha256"],
+            found=file.header_sha256,
+            hint="copy the file from its origin again",
+        )
+    end = file.header_size + sum(
+        len(layout.chunk_head(c["size"])) + c["size"] for c in manifest["chunks"]
+    )
+    if end != file.envelope_offset:
+        raise DamagedError(
+            "chunks are missing, or there is something between them",
+            where=file.name,
+            expected=f"chunks that end at byte {end}",
+            found=f"byte {file.envelope_offset}",
+            hint="copy the file from its origin again",
+        )
+    counted = sum(c["records"] for c in manifest["chunks"])
+    if counted != manifest["records"]:
+        raise DamagedError(
+            "the manifest's number of records is not the sum of its chunks",
+            where=file.name,
+            expected=str(manifest["records"]),
+            found=str(counted),
+        )
+    return manifest
+
+
+def elements(file: OpenFile, manifest: JsonObject) -> Iterator[Any]:
+    """Yield every element, in order; each chunk's digest is checked before it is decompressed.
+
+    Raises:
+        DamagedError: a chunk is not the one that was signed, or can't be decoded.
+    """
+    file.stream.seek(file.header_size)
+    for number, chunk in enumerate(manifest["chunks"]):
+        where = f"{file.name}, chunk {number}"
+        head = layout.chunk_head(chunk["size"])
+        data = file.stream.read(len(head) + chunk["size"])
+        if not data.startswith(head) or sha256(data[len(head) :]).hexdigest() != chunk["sha256"]:
+            raise DamagedError(
+                "a chunk is not the one that was signed",
+                where=where,
+                expected=chunk["sha256"],
+                found="other bytes",
+                hint="copy the file from its origin again",
+            )
+        expanded = _expand(data[len(head) :], chunk["expanded"], file.header, where=where)
+        yield from codec.decode_records(expanded, chunk["records"], where=where)
+
+
+def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:
+    if header.compression == "zstd":
+        try:
+            # The frame's own size is checked first: zstandard allocates what it says.
+            if zstandard.frame_content_size(data) != size:
+                raise DamagedError(
+                    "a chunk expands to another size than the manifest says", where=where
+                )
+            data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise DamagedError(f"a chunk can't be decompressed: {error}", where=where) from None
+    if len(data) != size:
+        raise DamagedError(
+            "a chunk expands to another size than the manifest says",
+            where=where,
+            expected=str(size),
+            found=str(len(data)),
+        )
+    return data
+
+
+def _first_object(data: bytes, *, where: str) -> bytes:
+    """Return the bytes of the one header encoding that ``data`` begins with."""
+    import msgpack
+
+    unpacker = msgpack.Unpacker(
+        raw=False, max_buffer_size=limits.MAX_HEADER_SIZE, max_map_len=16, max_array_len=0
+    )
+    unpacker.feed(data)
+    try:
+        unpacker.skip()
+    except (ValueError, msgpack.UnpackException):
+        raise InputRefusedError("the header can't be decoded", where=where) from None
+    return data[: unpacker.tell()]

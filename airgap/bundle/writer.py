@@ -1,0 +1,125 @@
+"""Write a bundle or a receipt in one pass with bounded memory."""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any, BinaryIO
+
+import zstandard
+
+from airgap import limits
+from airgap.bundle import codec, layout
+from airgap.bundle.envelope import PAYLOAD_TYPES, Envelope, Signature
+from airgap.bundle.layout import Header
+from airgap.catalog import JsonObject
+from airgap.errors import InputRefusedError
+
+Signer = Callable[[bytes], Signature]
+"""Signs a message; carries the private key, which the format never sees."""
+
+_ZSTD_LEVEL = 3
+
+
+class Writer:
+    """Writes one file: construct, ``add`` elements, ``finish`` with the manifest and a signer.
+
+    Identical elements, header, manifest fields and Ed25519 key give identical bytes, as long as
+    the zstd library is the same; with compression ``none`` always.
+
+    Args:
+        stream: where the file goes; only written to, front to back.
+        header: the header.
+    """
+
+    def __init__(self, stream: BinaryIO, header: Header) -> None:
+        self._stream = stream
+        self._header = header
+        start = layout.PREAMBLE + header.encode()
+        stream.write(start)
+        self._header_digest = sha256(start).hexdigest()
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._chunks: list[JsonObject] = []
+        self.size = len(start)
+        """Bytes written so far; what waits for its chunk is not among them."""
+        self.records = 0
+        """Elements added so far."""
+        self._compress: Callable[[bytes], bytes] = (
+            zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=False).compress
+            if header.compression == "zstd"
+            else lambda data: data
+        )
+
+    @property
+    def size_at_most(self) -> int:
+        """Upper bound of the file's size if it were finished now."""
+        chunks = len(self._chunks) + 1
+        return self.size + self._pending_size + self._pending_size // 128 + 128 * chunks + 65_536
+
+    def add(self, element: Mapping[str, Any]) -> None:
+        """Add one element.
+
+        Raises:
+            InputRefusedError: it is larger than ``limits.MAX_RECORD_SIZE``.
+        """
+        data = codec.encode(element)
+        if len(data) > limits.MAX_RECORD_SIZE:
+            raise InputRefusedError(
+                "a record is too large",
+                expected=f"at most {limits.MAX_RECORD_SIZE} bytes",
+                found=str(len(data)),
+            )
+        self._pending.append(data)
+        self._pending_size += len(data)
+        self.records += 1
+        if self._pending_size >= self._header.chunk_size:
+            self._close_chunk()
+
+    def finish(self, fields: Mapping[str, Any], signers: list[Signer]) -> Envelope:
+        """Write envelope and footer.
+
+        Args:
+            fields: the manifest without ``header_sha256``, ``chunks`` and ``records``, which are
+                the writer's own.
+            signers: who signs, in this order.
+
+        Returns:
+            The envelope that was written.
+        """
+        self._close_chunk()
+        manifest = {
+            **fields,
+            "header_sha256": self._header_digest,
+            "records": self.records,
+            "chunks": self._chunks,
+        }
+        unsigned = Envelope(PAYLOAD_TYPES[self._header.file_type], codec.encode(manifest), ())
+        message = unsigned.message
+        envelope = Envelope(
+            unsigned.payload_type, unsigned.payload, tuple(sign(message) for sign in signers)
+        )
+        data = envelope.encode()
+        offset = self.size
+        self._write(data)
+        self._write(layout.footer(offset, len(data)))
+        return envelope
+
+    def _close_chunk(self) -> None:
+        if not self._pending:
+            return
+        expanded = codec.array_header(len(self._pending)) + b"".join(self._pending)
+        data = self._compress(expanded)
+        self._chunks.append(
+            {
+                "sha256": sha256(data).hexdigest(),
+                "size": len(data),
+                "expanded": len(expanded),
+                "records": len(self._pending),
+            }
+        )
+        self._pending, self._pending_size = [], 0
+        self._write(layout.chunk_head(len(data)))
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self.size += len(data)

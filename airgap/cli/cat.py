@@ -1,0 +1,37 @@
+"""``airgap cat``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from airgap import catalog
+from airgap.cli.common import Output, airgap_command
+from airgap.cli.looking import opened, with_hint
+from airgap.errors import TrustError
+
+
+@airgap_command("cat")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--unverified", is_flag=True, help="Print it whoever signed it.")
+def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> None:
+    """Print a bundle's records, or a receipt's outcomes, as JSON lines.
+
+    With --json they are printed as one object, {"records": [...]}.
+
+    \b
+    Example:
+      airgap cat /media/stick/bank-a.prod-000001.airgap | head -1
+    """
+    schemas = catalog.load()
+    try:
+        with opened(file, home_path, schemas, unverified=unverified) as document:
+            if unverified:
+                out.warn("not verified: anyone may have written this")
+            if out.as_json:
+                out.result({"records": list(document.elements(schemas))})
+                return
+            for element in document.elements(schemas):
+                click.echo(json.dumps(element, ensure_ascii=False))
+    except TrustError as error:
+        raise with_hint(error) from None

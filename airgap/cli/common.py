@@ -1,0 +1,271 @@
+"""What every command shares: options, output, and how an error is said."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from airgap import catalog, credentials
+from airgap.errors import AirgapError
+from airgap.home import Home, open_home, passphrase_from
+from airgap.records import Totals
+from airgap.trust.keys import Passphrase
+
+_RESULT = "airgap.result"
+_NEVER_WRAPPED = frozenset({"kind", "measure", "fingerprint", "id", "made", "since", "source"})
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Output:
+    """Where a command's words go: people read stdout, or with ``--json`` one object is there.
+
+    Args:
+        as_json: one JSON object on stdout, everything else on stderr.
+        quiet: nothing but errors and the JSON object.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def say(self, text: str = "") -> None:
+        """Print a line for people."""
+        if not self.quiet:
+            click.echo(text, err=self.as_json)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr."""
+        click.echo(f"airgap: warning: {text}", err=True)
+
+    def result(self, value: dict[str, Any]) -> None:
+        """Print the command's result for machines."""
+        if self.as_json:
+            click.get_current_context().meta[_RESULT] = True
+            click.echo(json.dumps(value, ensure_ascii=False))
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table; columns whose heading ends in ``#`` are numbers."""
+        if self.quiet:
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for column in columns:
+            number = column.endswith("#")
+            table.add_column(
+                column.rstrip("#"),
+                justify="right" if number else "left",
+                overflow="fold",
+                no_wrap=number or column in _NEVER_WRAPPED,
+            )
+        for row in rows:
+            table.add_row(*row)
+        stream = sys.stderr if self.as_json else sys.stdout
+        width = None if stream.isatty() else 120
+        Console(file=stream, width=width, markup=False, highlight=False, emoji=False).print(table)
+
+    def totals(self, totals: Totals) -> None:
+        """Print totals as a table of kind, records and sums."""
+        rows: list[tuple[str, str, str, str]] = []
+        for kind, total in sorted(totals.kinds.items()):
+            sums = [(name, f"{value:,}") for name, value in sorted(total.sums.items())] or [
+                ("", "")
+            ]
+            for index, (name, value) in enumerate(sums):
+                rows.append(
+                    (
+                        kind if index == 0 else "",
+                        f"{total.records:,}" if index == 0 else "",
+                        name,
+                        value,
+                    )
+                )
+        self.table(("kind", "records#", "measure", "sum#"), rows)
+
+
+class AirgapCommand(click.Command):
+    """A command whose errors are said in one form, with their exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """See click.Command."""
+        try:
+            return super().invoke(ctx)
+        except AirgapError as error:
+            # One object on stdout: a result that was printed says what happened by itself.
+            show_error(error, as_json=bool(ctx.params.get("as_json")) and _RESULT not in ctx.meta)
+            ctx.exit(error.exit_code)
+
+
+def show_error(error: AirgapError, *, as_json: bool) -> None:
+    """Print an error for people on stderr, and for machines on stdout."""
+    if as_json:
+        click.echo(_redact(json.dumps(error.as_json(), ensure_ascii=False)))
+    lines = [f"airgap: error: {error.message}"]
+    for label, text in (
+        ("where", error.where),
+        ("expected", error.expected),
+        ("found", error.found),
+    ):
+        if text:
+            lines.append(f"  {label + ':':<10}{text}")
+    lines.extend(f"  also:     {text}" for text in error.details)
+    if error.hint:
+        lines.append(f"airgap: hint: {error.hint}")
+    click.echo(_redact("\n".join(lines)), err=True)
+
+
+def _redact(text: str) -> str:
+    """Mask whatever looks like a key: messages never hold one, and this makes sure."""
+    for name, pattern in catalog.load().credential_patterns.items():
+        text = pattern.sub(f"<{name} masked>".encode(), text.encode()).decode()
+    return text
+
+
+def airgap_command(
+    name: str, *, home: bool = True
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return a decorator that makes a command with the options that every command has."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def run(*, as_json: bool, quiet: bool, **options: Any) -> Any:  # noqa: ANN401
+            return function(Output(as_json=as_json, quiet=quiet), **options)
+
+        made = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(run)
+        made = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(made)
+        if home:
+            made = home_option(made)
+        return click.command(name, cls=_Configured)(made)
+
+    return decorate
+
+
+class _Configured(AirgapCommand):
+    """Takes defaults from the home's ``airgap.toml``: flag, then environment, then that file."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """See click.Command."""
+        if parent is None or parent.parent is None:
+            extra.setdefault("default_map", _defaults(self.name or "", args))
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def _defaults(name: str, args: list[str]) -> dict[str, Any]:
+    chosen = next((args[i + 1] for i, a in enumerate(args[:-1]) if a == "--home"), None)
+    chosen = chosen or next((a[7:] for a in args if a.startswith("--home=")), None)
+    try:
+        settings = open_home(Path(chosen) if chosen else default_home()).settings
+    except AirgapError:
+        return {}
+    table = settings.get(name, {})
+    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
+
+
+def default_home() -> Path:
+    """Return the home's default place: AIRGAP_HOME, or the user's data folder."""
+    chosen = os.environ.get("AIRGAP_HOME")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_data_path
+
+    return user_data_path("airgap", appauthor=False)
+
+
+def home_option(function: _F) -> _F:
+    """Add ``--home``."""
+    return click.option(
+        "--home",
+        "home_path",
+        type=click.Path(path_type=Path),
+        default=default_home,
+        show_default="AIRGAP_HOME, or the user's data folder",
+        help="Folder of this side's home.",
+    )(function)
+
+
+def passphrase_option(function: _F) -> _F:
+    """Add ``--passphrase-file``."""
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path),
+        help="File whose first line is the key's passphrase; else AIRGAP_PASSPHRASE, else a prompt.",
+    )(function)
+
+
+def key_option(function: _F) -> _F:
+    """Add ``--key``."""
+    return click.option(
+        "--key",
+        "key_choice",
+        help="Key to sign with: a name from `airgap key list`, or a key file.",
+    )(function)
+
+
+def ask_passphrase(file: Path | None) -> Passphrase:
+    """Return where an existing key's passphrase comes from."""
+    prompt = None
+    if sys.stdin.isatty() and sys.stderr.isatty():
+
+        def prompt(what: str) -> str:
+            return str(click.prompt(f"Passphrase for {what}", hide_input=True, err=True))
+
+    return passphrase_from(
+        file=file, environment=os.environ.get("AIRGAP_PASSPHRASE"), prompt=prompt
+    )
+
+
+def read_credentials(
+    license_files: Sequence[Path], api_key_files: Sequence[Path]
+) -> list[tuple[str, str]]:
+    """Return ``(type, credential)`` from files and from AIRGAP_LICENSE_KEY and AIRGAP_API_KEY."""
+    found = [
+        ("license", credentials.read_secret_file(str(path), kind="license"))
+        for path in license_files
+    ]
+    found += [
+        ("api_key", credentials.read_secret_file(str(path), kind="api_key"))
+        for path in api_key_files
+    ]
+    for kind, variable in (("license", "AIRGAP_LICENSE_KEY"), ("api_key", "AIRGAP_API_KEY")):
+        value = os.environ.get(variable, "").strip()
+        if value:
+            found.append((kind, value))
+    return found
+
+
+def credential_options(function: _F) -> _F:
+    """Add ``--license-file`` and ``--api-key-file``."""
+    function = click.option(
+        "--api-key-file",
+        "api_key_file",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="File with a LangSmith API key; may be repeated; also AIRGAP_API_KEY.",
+    )(function)
+    return click.option(
+        "--license-file",
+        "license_file",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="File with a licence key; may be repeated; also AIRGAP_LICENSE_KEY.",
+    )(function)
+
+
+def on_side(home_path: Path, side: str) -> Home:
+    """Return the home after a check that it is of the side that the command needs."""
+    home = open_home(home_path)
+    home.require("isolated" if side == "isolated" else "workstation")
+    return home

@@ -1,0 +1,472 @@
+"""``airgap import``."""
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airgap import catalog, media, timestamps
+from airgap.cli.common import (
+    Output,
+    airgap_command,
+    ask_passphrase,
+    credential_options,
+    key_option,
+    on_side,
+    passphrase_option,
+    read_credentials,
+    show_error,
+)
+from airgap.credentials import Keyring
+from airgap.errors import (
+    AirgapError,
+    InterruptedRunError,
+    MediumError,
+    PartialDeliveryError,
+    UnreachableError,
+    UsageError,
+)
+from airgap.export import BUNDLE_SUFFIX
+from airgap.files import exclusive
+from airgap.home import Home
+from airgap.replay import intake
+from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
+from airgap.replay.intake import Imported
+from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.replay.receipts import MadeReceipt, make_receipt
+from airgap.replay.requests import Batch, Request, Routes, check_base
+from airgap.text import plural
+from airgap.trust import store as trust_store
+from airgap.trust.keys import PrivateKey
+
+
+@airgap_command("import")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--resume", is_flag=True, help="Deliver what earlier imports left waiting.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show every request that would leave; send and keep nothing."
+)
+@click.option(
+    "--receipt-to",
+    type=click.Path(path_type=Path),
+    help="Folder for receipts; default: where the bundles lie.",
+)
+@click.option(
+    "--with-answers", is_flag=True, help="Put tokens and organization ids into the receipt."
+)
+@click.option(
+    "--beacon-url",
+    envvar="AIRGAP_BEACON_URL",
+    help="Base URL of the beacon, where it is not the documented one.",
+)
+@click.option(
+    "--api-url",
+    envvar="AIRGAP_API_URL",
+    help="Base URL of the API, for instance https://eu.api.smith.langchain.com.",
+)
+@click.option(
+    "--dialect",
+    multiple=True,
+    metavar="KIND=DIALECT",
+    help="Send a kind in another of its documented forms.",
+)
+@click.option(
+    "--in-flight",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Requests at a time.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 600),
+    default=30.0,
+    show_default=True,
+    help="Seconds without an answer.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(1, 50),
+    default=6,
+    show_default=True,
+    help="Attempts per request.",
+)
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path),
+    help="Certificate authorities, PEM; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, system.",
+)
+@credential_options
+@key_option
+@passphrase_option
+def command(
+    out: Output,
+    home_path: Path,
+    paths: tuple[Path, ...],
+    receipt_to: Path | None,
+    beacon_url: str | None,
+    api_url: str | None,
+    dialect: tuple[str, ...],
+    in_flight: int,
+    timeout: float,
+    attempts: int,
+    ca_file: Path | None,
+    license_file: tuple[Path, ...],
+    api_key_file: tuple[Path, ...],
+    key_choice: str | None,
+    passphrase_file: Path | None,
+    *,
+    resume: bool,
+    dry_run: bool,
+    with_answers: bool,
+) -> None:
+    """Verify bundles, deliver their records to the beacon, and sign receipts.
+
+    Files are copied to quarantine and verified there; a file that fails is refused whole, and
+    the others go on. Importing a bundle a second time delivers nothing twice: it goes on where
+    it stopped. Ctrl-C waits for the requests in flight; a second one does not.
+
+    \b
+    Example:
+      airgap import /media/stick --license-file /etc/airgap/license.key
+      airgap import /media/stick --license-file /etc/airgap/license.key --dry-run
+    """
+    home = on_side(home_path, "workstation")
+    if not paths and not resume:
+        raise UsageError("name the files or folders to import", hint="or --resume without any")
+    schemas = catalog.load()
+    keyring = Keyring.of(read_credentials(license_file, api_key_file))
+    routes = _routes(schemas, beacon_url, api_url, dialect)
+    trust = trust_store.load(home.trust_path, schemas)
+    files = media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else []
+    if dry_run:
+        _dry_run(out, files, home, trust, keyring, schemas, routes)
+        return
+    key = home.private_key(key_choice, ask_passphrase(passphrase_file))
+    with exclusive(home.path / "import.lock", "import"):
+        ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
+        try:
+            doubtful = ledger.recover()
+            if doubtful:
+                out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
+            imported = intake.import_files(
+                files,
+                home,
+                ledger,
+                trust,
+                keyring,
+                schemas,
+                lambda r: _show_imported(out, ledger, r),
+            )
+            bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
+            if resume:
+                bundles |= {b.number: b for b in ledger.bundles()}
+            ledger.set_scope(bundles.values())
+            keyring.require(ledger.credentials_waiting())
+            report = _deliver(
+                out,
+                ledger,
+                schemas,
+                keyring,
+                routes,
+                Pace(in_flight=in_flight, attempts=attempts),
+                timeout,
+                ca_file,
+            )
+            receipts = _receipts(
+                home, ledger, list(bundles.values()), key, trust, schemas, with_answers=with_answers
+            )
+            _place_receipts(out, receipts, receipt_to or _folder_of(files))
+            _finish(out, ledger, imported, report, receipts)
+        finally:
+            ledger.close()
+
+
+def _routes(
+    schemas: catalog.Catalog, beacon_url: str | None, api_url: str | None, dialects: tuple[str, ...]
+) -> Routes:
+    given = {"beacon": beacon_url, "api": api_url}
+    bases = {name: check_base(given.get(name) or url) for name, url in schemas.bases.items()}
+    chosen: dict[str, str] = {}
+    for item in dialects:
+        kind, _, name = item.partition("=")
+        if name not in schemas.kind(kind).dialects:
+            raise UsageError(
+                f"{kind} has no such dialect",
+                expected=", ".join(schemas.kind(kind).dialects),
+                found=name or "none",
+            )
+        chosen[kind] = name
+    return Routes(bases, chosen)
+
+
+def _dry_run(
+    out: Output,
+    files: list[Path],
+    home: Home,
+    trust: trust_store.TrustStore,
+    keyring: Keyring,
+    schemas: catalog.Catalog,
+    routes: Routes,
+) -> None:
+    shown: list[dict[str, Any]] = []
+
+    def show(batch: Batch, request: Request) -> None:
+        body = _readable(request)
+        shown.append(
+            {
+                "method": "POST",
+                "url": request.url,
+                "headers": dict(request.headers),
+                "body": body,
+                "kind": batch.kind.name,
+                "records": len(batch.entries),
+            }
+        )
+        out.say(f"POST {request.url}")
+        for name, value in request.headers.items():
+            out.say(f"{name}: {value}")
+        out.say(f"\n{body}\n" if body else "")
+
+    imported = intake.dry_run(files, home, trust, keyring, schemas, routes, show)
+    out.result(
+        {
+            "requests": shown,
+            "refused": [
+                {"path": str(r.path), **r.error.as_json()} for r in imported if r.error is not None
+            ],
+        }
+    )
+    records = sum(item["records"] for item in shown)
+    out.say(
+        f"{plural(len(shown), 'request')} with {plural(records, 'record')} would leave; "
+        "keys are masked. Nothing was sent or written. Next: the same command without --dry-run"
+    )
+    _raise_first(imported)
+
+
+def _readable(request: Request) -> str:
+    try:
+        return request.body.decode()
+    except UnicodeDecodeError:
+        return f"({len(request.body)} bytes, not text)"
+
+
+def _show_imported(out: Output, ledger: Ledger, result: Imported) -> None:
+    if result.error is not None:
+        out.say(f"{result.path}: REFUSED")
+        show_error(result.error, as_json=False)
+        return
+    assert result.verified is not None
+    manifest = result.verified.manifest
+    title = f"{result.path}: bundle {manifest['sequence']} of {manifest['source']}"
+    if result.new:
+        known = f", {result.known:,} of them known from another bundle" if result.known else ""
+        out.say(f"{title}: verified, {plural(manifest['records'], 'record')}{known}")
+    else:
+        out.say(f"{title}: imported before; nothing of it is delivered twice")
+    for warning in result.verified.warnings:
+        out.warn(warning)
+    missing = ledger.missing_sequences(manifest["source"])
+    if missing:
+        names = ", ".join(map(str, missing[:10])) + (" and more" if len(missing) > 10 else "")
+        out.warn(f"not seen of {manifest['source']}: bundle {names}")
+
+
+def _deliver(
+    out: Output,
+    ledger: Ledger,
+    schemas: catalog.Catalog,
+    keyring: Keyring,
+    routes: Routes,
+    pace: Pace,
+    timeout: float,
+    ca_file: Path | None,
+) -> Report:
+    if not ledger.credentials_waiting():
+        return Report()
+    from airgap.replay.transport import HttpTransport
+
+    stopping = threading.Event()
+    around = Surroundings(
+        time.monotonic, lambda s: stopping.wait(s) and None, random.random, stopping.is_set
+    )
+    with (
+        HttpTransport(
+            timeout=timeout,
+            in_flight=pace.in_flight,
+            ca_file=ca_file,
+            clock=timestamps.system_clock,
+        ) as transport,
+        _stop_on_signal(out, stopping),
+        _progress(out, ledger) as progress,
+    ):
+        return Delivery(ledger, schemas, keyring, routes, transport, pace, around, progress).run()
+
+
+@contextmanager
+def _stop_on_signal(out: Output, stopping: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the run in order; the second one ends it at once."""
+
+    def stop(number: int, _: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.default_int_handler)
+        out.warn("stopping: waiting for requests in flight; again to stop at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(out: Output, ledger: Ledger) -> Iterator[Any]:
+    """Show progress on a terminal, and nothing elsewhere."""
+    if out.quiet or out.as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    total = sum(states.get("waiting", 0) for states in ledger.states(scoped=True).values())
+    with Progress(
+        "delivering",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task("delivering", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _receipts(
+    home: Home,
+    ledger: Ledger,
+    bundles: list[LedgerBundle],
+    key: PrivateKey,
+    trust: trust_store.TrustStore,
+    schemas: catalog.Catalog,
+    *,
+    with_answers: bool,
+) -> list[MadeReceipt]:
+    now = timestamps.system_clock()
+    return [
+        make_receipt(home, ledger, bundle, key, trust, schemas, now, with_answers=with_answers)
+        for bundle in bundles
+    ]
+
+
+def _folder_of(files: list[Path]) -> Path | None:
+    return files[0].parent if files else None
+
+
+def _place_receipts(out: Output, receipts: list[MadeReceipt], folder: Path | None) -> None:
+    for receipt in receipts:
+        if folder is None:
+            out.say(f"Receipt: {receipt.path}")
+            continue
+        try:
+            path = media.place(receipt.path, folder, receipt.path.name)
+            out.say(f"Wrote {path}")
+        except MediumError as error:
+            out.warn(f"the receipt stays in the home: {error.message}")
+            out.say(f"Receipt: {receipt.path}")
+
+
+def _finish(
+    out: Output,
+    ledger: Ledger,
+    imported: list[Imported],
+    report: Report,
+    receipts: list[MadeReceipt],
+) -> None:
+    states = ledger.states(scoped=True)
+    columns = ("delivered", "waiting", "in_doubt", "dead")
+    total = {c: sum(found.get(c, 0) for found in states.values()) for c in columns}
+    problem = _problem(total, report)
+    out.result(
+        {
+            "files": [
+                {
+                    "path": str(r.path),
+                    "new": r.new,
+                    "bundle_id": r.bundle.bundle_id if r.bundle else None,
+                    "error": r.error.as_json() if r.error else None,
+                }
+                for r in imported
+            ],
+            "requests": report.requests,
+            "stopped": report.stop or None,
+            "reason": report.reason or None,
+            "states": states,
+            "receipts": [str(r.path) for r in receipts],
+            "error": problem.as_json() if problem else None,
+        }
+    )
+    out.table(
+        ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
+        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in states.items()],
+    )
+    if problem is not None:
+        raise problem
+    _raise_first(imported)
+    out.say(
+        f"{plural(total['delivered'], 'record')} delivered, none left. "
+        "Next: carry the receipt back, and there: airgap receipt apply FOLDER"
+    )
+
+
+def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
+    """Return what keeps the run from being done, or None."""
+    left = f"{plural(total['waiting'], 'record')} wait"
+    if report.stop == "interrupted":
+        return InterruptedRunError(
+            f"stopped by you; {left}", hint="go on with: airgap import --resume"
+        )
+    if report.stop == "unreachable":
+        return UnreachableError(
+            f"the beacon could not be reached; {left}",
+            found=report.reason,
+            hint="check network, proxy and --ca-file, then: airgap import --resume",
+        )
+    if report.stop == "not_the_beacon":
+        return UnreachableError(
+            f"the answers are not the beacon's; {left}",
+            found=report.reason,
+            hint="check --beacon-url, --api-url and the proxy, then: airgap import --resume",
+        )
+    if total["dead"] or total["in_doubt"]:
+        return PartialDeliveryError(
+            f"{plural(total['in_doubt'], 'record')} in doubt, {plural(total['dead'], 'dead letter')}; {left}",
+            found=report.reason or "left by an earlier run",
+            hint="see them with `airgap ledger list`, decide them with `airgap ledger resolve`",
+        )
+    if report.held or total["waiting"]:
+        return PartialDeliveryError(
+            f"the beacon refuses a credential; {left}",
+            where=", ".join(sorted(report.held)) or None,
+            found=report.reason,
+            hint="have the licence or key checked, then: airgap import --resume",
+        )
+    return None
+
+
+def _raise_first(imported: list[Imported]) -> None:
+    """End with the exit status of the first refused file; its message was shown already."""
+    for result in imported:
+        if result.error is not None:
+            refused = sum(1 for r in imported if r.error is not None)
+            click.echo(
+                f"airgap: {refused} of {plural(len(imported), 'file')} refused, see above", err=True
+            )
+            click.get_current_context().exit(result.error.exit_code)

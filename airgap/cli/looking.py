@@ -1,0 +1,121 @@
+"""What inspect, cat and verify share: a file opened in quarantine, verified or only looked at."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airgap import media, verify
+from airgap.bundle import reader
+from airgap.catalog import Catalog, JsonObject
+from airgap.errors import TrustError
+from airgap.home import open_home
+from airgap.records import Record, record_id
+from airgap.text import printable
+from airgap.trust import keys
+from airgap.trust import store as trust_store
+from airgap.trust.store import TrustedKey
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file to be shown.
+
+    Args:
+        file: its parts.
+        manifest: its manifest.
+        signers: whose signatures hold; empty where nobody asked.
+        warnings: what verification wants said.
+    """
+
+    file: reader.OpenFile
+    manifest: JsonObject
+    signers: tuple[TrustedKey, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is a bundle, else a receipt."""
+        return self.file.header.file_type == "bundle"
+
+    def elements(self, catalog: Catalog) -> Iterator[JsonObject]:
+        """Yield records with their ids, or outcomes."""
+        for element in reader.elements(self.file, self.manifest):
+            if not self.is_bundle:
+                yield element
+                continue
+            record = Record.from_map(element)
+            kind = catalog.kind(record.kind)
+            yield {"id": record_id(self.manifest["source"], record, kind).hex(), **record.as_map()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the file for ``--json``: manifest without the chunk list, signatures, id."""
+        manifest = {key: value for key, value in self.manifest.items() if key != "chunks"}
+        return {
+            "id": self.file.envelope.document_id,
+            "manifest": {**manifest, "chunks": len(self.manifest["chunks"])},
+            "signatures": [
+                {"key_id": s.key_id, "algorithm": s.algorithm}
+                for s in self.file.envelope.signatures
+            ],
+            "verified": bool(self.signers),
+            "signers": [
+                {"fingerprint": k.public.fingerprint, "roles": list(k.roles), "comment": k.comment}
+                for k in self.signers
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+@contextmanager
+def opened(
+    path: Path, home_path: Path, catalog: Catalog, *, unverified: bool = False
+) -> Iterator[Document]:
+    """Copy a file into quarantine, verify it, and yield it.
+
+    Args:
+        path: the file.
+        home_path: the home whose trust store counts.
+        catalog: schemas and kinds.
+        unverified: look at it whoever signed it; digests are still checked.
+
+    Raises:
+        AirgapError: what verification says; with a hint at ``--unverified`` for a key that is
+            not trusted.
+    """
+    home = open_home(home_path)
+    name = printable(str(path), 300)
+    with media.quarantine(path, home.folder("quarantine")) as stream:
+        if unverified:
+            file, manifest = verify.peek(stream, name=name, catalog=catalog)
+            yield Document(file, manifest, (), ())
+            return
+        trust = trust_store.load(home.trust_path, catalog)
+        file = reader.open_file(stream, name=name, catalog=catalog)
+        if file.header.file_type == "bundle":
+            bundle = verify.verify_bundle(stream, name=name, trust=trust, catalog=catalog)
+            yield Document(file, bundle.manifest, bundle.signers, bundle.warnings)
+        else:
+            receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
+            yield Document(file, receipt.manifest, receipt.signers, ())
+
+
+def signature_lines(document: Document) -> list[str]:
+    """Return one line per signature, for people."""
+    if not document.signers:
+        return [
+            f"Signed by {keys.fingerprint(printable(s.key_id, 64))} ({printable(s.algorithm)}), NOT CHECKED"
+            for s in document.file.envelope.signatures
+        ] or ["NOT SIGNED"]
+    return [
+        f"Signed by {k.public.fingerprint} ({', '.join(k.roles)}"
+        + (f", {printable(k.comment)})" if k.comment else ")")
+        for k in document.signers
+    ]
+
+
+def with_hint(error: TrustError) -> TrustError:
+    """Return the error with a hint at ``--unverified``."""
+    error.hint = f"{error.hint}; to look at it all the same: --unverified" if error.hint else None
+    return error

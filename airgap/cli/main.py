@@ -1,0 +1,84 @@
+"""The ``airgap`` command. Help is shown without loading a single command's module."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from airgap import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("airgap.cli.init", "Set up a home, on the isolated host or on the workstation."),
+    "key": ("airgap.cli.key", "Make and show this side's own keys."),
+    "trust": ("airgap.cli.trust", "Say whose signatures count."),
+    "collect": ("airgap.cli.collect", "Take usage records into the outbox."),
+    "export": ("airgap.cli.export", "Write signed bundles to a stick."),
+    "inspect": ("airgap.cli.inspect", "Show what a bundle or receipt holds."),
+    "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
+    "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),
+    "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
+    "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),
+    "receipt": ("airgap.cli.receipt", "Take receipts back to the isolated host."),
+    "status": ("airgap.cli.status", "Say what waits, what is on its way, what is confirmed."),
+    "rehearse": ("airgap.cli.rehearse", "Run a beacon on this machine, to practise with."),
+    "demo": ("airgap.cli.demo", "Show the whole journey on this machine."),
+}
+"""Commands in the order of the journey: module, and the line that ``--help`` shows."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See click.Group."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See click.Group."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Group; the table above holds what is needed."""
+        with formatter.section("Commands, in the order of the journey"):
+            formatter.write_dl([(name, entry[1]) for name, entry in COMMANDS.items()])
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Try it: airgap demo",
+)
+@click.version_option(__version__, "--version", message="airgap %(version)s")
+def cli() -> None:
+    """Carry LangSmith and LangGraph usage reports out of an isolated network by hand.
+
+    On the isolated host: init, key, collect, export. On a connected workstation: init, key,
+    trust, import. Back on the isolated host: receipt apply.
+
+    \b
+    Exit status: 0 done, 1 unexpected, 2 usage, 3 input refused, 4 signature or trust,
+    5 damaged or inconsistent, 6 partly delivered, 7 beacon unreachable, 8 medium,
+    9 sequence, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit; Ctrl-C exits with 130."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("airgap: interrupted", err=True)
+        status = 130
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python must not try to flush the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,177 @@
+"""Read JSON lines and JSON documents of request bodies.
+
+A file is JSON lines when its name says so or its first line is a whole JSON value; else it is
+one document: an object, or an array of them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from airgap import jsontext
+from airgap.catalog import Catalog
+from airgap.collect.payloads import Rules, records_of
+from airgap.errors import InputRefusedError, UsageError
+from airgap.limits import MAX_INPUT_DOCUMENT, MAX_INPUT_LINE
+from airgap.records import Record
+from airgap.text import printable, size
+
+_LINE_SUFFIXES = (".jsonl", ".ndjson")
+_BOM = b"\xef\xbb\xbf"
+_MOST_ERRORS = 20
+
+
+class _Problems:
+    """Gathers what is wrong with a file, so that one run names it all."""
+
+    def __init__(self) -> None:
+        self.errors: list[InputRefusedError] = []
+
+    def add(self, error: InputRefusedError) -> None:
+        self.errors.append(error)
+        if len(self.errors) >= _MOST_ERRORS:
+            self.raise_any()
+
+    def raise_any(self) -> None:
+        if not self.errors:
+            return
+        first, *others = self.errors
+        more = [f"{e.where}: {e.message}" for e in others]
+        if len(self.errors) >= _MOST_ERRORS:
+            more.append("and perhaps more: reading stopped here")
+        raise InputRefusedError(
+            first.message,
+            where=first.where,
+            expected=first.expected,
+            found=first.found,
+            hint=first.hint or "correct it at its source; nothing of this file was taken over",
+            details=(*first.details, *more),
+        )
+
+
+def read(path: Path, catalog: Catalog, rules: Rules, *, growing: bool = False) -> Iterator[Record]:
+    """Yield the records of a file, each checked, with occurrence 0.
+
+    Args:
+        path: the file.
+        catalog: schemas and kinds.
+        rules: the site's decisions.
+        growing: whether the file is still being written, so that a last line without its end
+            is left for the next time; else such a line is refused when it can't be read.
+
+    Raises:
+        UsageError: the file can't be opened.
+        InputRefusedError: naming up to 20 violations by line; the caller must then drop what
+            was yielded before.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise UsageError(
+            f"the source can't be read: {error.strerror}", where=printable(str(path), 300)
+        ) from None
+    with stream:
+        yield from read_stream(stream, printable(str(path), 300), catalog, rules, growing=growing)
+
+
+def read_stream(
+    stream: BinaryIO, name: str, catalog: Catalog, rules: Rules, *, growing: bool = False
+) -> Iterator[Record]:
+    """Yield the records of an open file; see ``read``."""
+    first = stream.readline(MAX_INPUT_LINE + 1)
+    while first and not first.removeprefix(_BOM).strip():
+        first = stream.readline(MAX_INPUT_LINE + 1)
+    first = first.removeprefix(_BOM)
+    if not first:
+        raise InputRefusedError(
+            "the file is empty",
+            where=name,
+            expected="at least one request",
+            found="0 bytes",
+            hint="a query or export that failed leaves such a file; run it again and look at its messages",
+        )
+    problems = _Problems()
+    if name.endswith(_LINE_SUFFIXES) or _is_json(first):
+        yield from _read_lines(stream, first, name, catalog, rules, problems, growing=growing)
+    else:
+        yield from _read_document(stream, first, name, catalog, rules, problems)
+    problems.raise_any()
+
+
+def _read_lines(
+    stream: BinaryIO,
+    first: bytes,
+    name: str,
+    catalog: Catalog,
+    rules: Rules,
+    problems: _Problems,
+    *,
+    growing: bool,
+) -> Iterator[Record]:
+    line, number = first, 0
+    while line:
+        number += 1
+        if len(line) > MAX_INPUT_LINE:
+            problems.add(
+                InputRefusedError(
+                    "the line is too long",
+                    where=f"{name}, line {number}",
+                    expected=f"at most {size(MAX_INPUT_LINE)}",
+                )
+            )
+            problems.raise_any()
+        if growing and not line.endswith(b"\n"):
+            return
+        if line.strip():
+            yield from _read_value(line, f"{name}, line {number}", catalog, rules, problems)
+        line = stream.readline(MAX_INPUT_LINE + 1)
+
+
+def _read_document(
+    stream: BinaryIO,
+    first: bytes,
+    name: str,
+    catalog: Catalog,
+    rules: Rules,
+    problems: _Problems,
+) -> Iterator[Record]:
+    raw = first + stream.read(MAX_INPUT_DOCUMENT + 1 - len(first))
+    if len(raw) > MAX_INPUT_DOCUMENT:
+        raise InputRefusedError(
+            "the document is too large",
+            where=name,
+            expected=f"at most {size(MAX_INPUT_DOCUMENT)}, or JSON lines",
+            hint="write one request per line and name the file .jsonl",
+        )
+    yield from _read_value(raw, name, catalog, rules, problems)
+
+
+def _read_value(
+    raw: bytes, where: str, catalog: Catalog, rules: Rules, problems: _Problems
+) -> Iterator[Record]:
+    try:
+        value = jsontext.parse(raw.strip())
+    except jsontext.NotExactError as error:
+        problems.add(InputRefusedError(str(error), where=where))
+        return
+    items = (
+        [(value, raw, where)]
+        if not isinstance(value, list)
+        else [
+            (item, jsontext.orjson.dumps(item), f"{where}, element {i}")
+            for i, item in enumerate(value, 1)
+        ]
+    )
+    for item, text, place in items:
+        try:
+            yield from records_of(item, text, catalog, rules, where=place)
+        except InputRefusedError as error:
+            problems.add(error)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        jsontext.parse(line.strip())
+    except jsontext.NotExactError as error:
+        return not str(error).startswith("not JSON")
+    return True

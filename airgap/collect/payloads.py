@@ -1,0 +1,279 @@
+"""One documented request body into records: credential out, fingerprint in, schema held.
+
+Accepted is the body as LangChain documents it, or an object that says more about it::
+
+    {"kind": "api_key_verification", "payload": {}, "headers": {"X-Api-Key": "..."}}
+"""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airgap import credentials, jsontext
+from airgap.catalog import Catalog, Dialect, JsonObject, Kind
+from airgap.errors import InputRefusedError
+from airgap.records import Record, check_record
+from airgap.text import printable
+
+_WRAPPER = frozenset({"kind", "payload", "headers", "dialect", "credential"})
+_SHORTEST_SECRET_TO_SEARCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the site decided about collection.
+
+    Args:
+        kind: every body is of this kind; None: each says by its form.
+        defaults: fingerprint by type of credential, for bodies that carry none.
+        allowed: names outside the known ones that may leave, as ``kind/map/name``.
+    """
+
+    kind: str | None = None
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Request:
+    """A body with what its wrapper says about it."""
+
+    kind: Kind
+    body: Any
+    headers: dict[str, Any]
+    dialect: str | None
+    credential: str | None
+
+
+def records_of(
+    value: object, raw: bytes, catalog: Catalog, rules: Rules, *, where: str
+) -> Iterator[Record]:
+    """Yield the records of one request, each checked, with occurrence 0.
+
+    Args:
+        value: the decoded body or wrapper.
+        raw: the bytes that it was decoded from, which OTLP kinds keep.
+        catalog: schemas and kinds.
+        rules: the site's decisions.
+        where: file and line, for messages.
+
+    Raises:
+        InputRefusedError: not a request of a known kind, no or two credentials, a credential
+            elsewhere, a name that is not allowed, or a violated schema.
+    """
+    request = _unwrap(value, catalog, rules, where=where)
+    dialect, fingerprint, secret = _take_credential(request, rules, where=where)
+    for payload in _payloads(request, raw, where=where):
+        record = Record(request.kind.name, dialect.name, fingerprint, 0, payload)
+        _keep_out_credentials(record, secret, catalog, where=where)
+        check_record(record, catalog, where=where)
+        _refuse_unknown(record, request.kind, rules, where=where)
+        yield record
+
+
+def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Request:
+    if not isinstance(value, dict):
+        raise InputRefusedError(
+            "this is not a request body",
+            where=where,
+            expected="a JSON object",
+            found="another value",
+        )
+    body: JsonObject = value
+    if {"kind", "payload"} <= body.keys():
+        extra = body.keys() - _WRAPPER
+        if extra:
+            raise InputRefusedError(
+                f"unknown field {printable(min(extra))!r} beside kind and payload",
+                where=where,
+                expected=", ".join(sorted(_WRAPPER)),
+            )
+        if not isinstance(body["kind"], str) or not isinstance(body.get("headers", {}), dict):
+            raise InputRefusedError("kind is not text, or headers no object", where=where)
+        return _Request(
+            catalog.kind(body["kind"]),
+            body["payload"],
+            body.get("headers", {}),
+            body.get("dialect"),
+            body.get("credential"),
+        )
+    if rules.kind is not None:
+        return _Request(catalog.kind(rules.kind), body, {}, None, None)
+    return _Request(_detect(body, catalog, where=where), body, {}, None, None)
+
+
+def _detect(body: JsonObject, catalog: Catalog, *, where: str) -> Kind:
+    found = [
+        kind
+        for kind in catalog.kinds.values()
+        if kind.detects(body) or (kind.batch_field is not None and kind.batch_field in body)
+    ]
+    if len(found) == 1:
+        return found[0]
+    keys = ", ".join(repr(printable(key, 40)) for key in list(body)[:8])
+    raise InputRefusedError(
+        "this is not a request of any known kind"
+        if not found
+        else "this could be of several kinds",
+        where=where,
+        expected=f"one of {', '.join(catalog.kinds)}",
+        found=f"an object with {keys}" if body else "an empty object",
+        hint="say which with --kind, or leave the line out",
+    )
+
+
+def _take_credential(
+    request: _Request, rules: Rules, *, where: str
+) -> tuple[Dialect, str, str | None]:
+    """Remove the credential from body and headers; return dialect, fingerprint and credential."""
+    found: list[tuple[Dialect, str]] = []
+    headers = {str(name).lower(): item for name, item in request.headers.items()}
+    removed: set[str] = set()
+    for dialect in request.kind.dialects.values():
+        place = dialect.credential
+        names = (place.name.lower(),) if place.location == "header" else ()
+        secret = next((headers[n] for n in names if n in headers), None)
+        removed.update(names)
+        if secret is None and isinstance(request.body, dict) and place.name in request.body:
+            secret = request.body[place.name]
+            removed.add(place.name)
+        if secret is not None:
+            found.append((dialect, credentials.check(place.type, secret, where=where)))
+    unknown = headers.keys() - removed - {"content-type", "content-encoding"}
+    if unknown:
+        raise InputRefusedError(
+            f"unknown header {printable(min(unknown))!r}", where=where, hint="leave it out"
+        )
+    if isinstance(request.body, dict):
+        request.body = {k: v for k, v in request.body.items() if k not in removed}
+    if request.dialect is not None:
+        found = [item for item in found if item[0].name == request.dialect]
+    if len(found) > 1:
+        raise InputRefusedError(
+            "the request carries more than one credential",
+            where=where,
+            expected=f"one of {', '.join(d.credential.name for d, _ in found)}",
+            hint="leave out the one that the installation does not report with",
+        )
+    if found:
+        dialect, secret = found[0]
+        return dialect, credentials.fingerprint(dialect.credential.type, secret), secret
+    return *_default_credential(request, rules, where=where), None
+
+
+def _default_credential(request: _Request, rules: Rules, *, where: str) -> tuple[Dialect, str]:
+    given = request.credential if isinstance(request.credential, str) else None
+    for dialect in request.kind.dialects.values():
+        if request.dialect is not None and dialect.name != request.dialect:
+            continue
+        kind = dialect.credential.type
+        fingerprint = given if given and given.startswith(f"{kind}:") else rules.defaults.get(kind)
+        if fingerprint is not None:
+            return dialect, fingerprint
+    names = sorted({d.credential.name for d in request.kind.dialects.values()})
+    raise InputRefusedError(
+        f"the {request.kind.name} carries no credential, so nobody can tell whose it is",
+        where=where,
+        expected=f"one of {', '.join(names)}",
+        found="none",
+        hint="name the installation's key with --license-file FILE (only its fingerprint is kept)",
+    )
+
+
+def _payloads(request: _Request, raw: bytes, *, where: str) -> Iterator[JsonObject]:
+    body, kind = request.body, request.kind
+    if kind.body == "raw":
+        yield _raw_payload(body, raw, kind, where=where)
+    elif kind.batch_field is not None and isinstance(body, dict) and kind.batch_field in body:
+        items = body[kind.batch_field]
+        if body.keys() != {kind.batch_field} or not isinstance(items, list):
+            raise InputRefusedError(
+                f"the request is not a list of {kind.name}",
+                where=where,
+                expected=f"the credential and a list {kind.batch_field}, nothing else",
+                found=f"fields {', '.join(printable(k, 40) for k in list(body)[:8])}",
+            )
+        for item in items:
+            yield _object(item, where=where)
+    else:
+        yield _object(body, where=where)
+
+
+def _object(value: object, *, where: str) -> JsonObject:
+    if not isinstance(value, dict):
+        raise InputRefusedError(
+            "a payload is not an object",
+            where=where,
+            expected="a JSON object",
+            found="another value",
+        )
+    return value
+
+
+def _raw_payload(body: object, raw: bytes, kind: Kind, *, where: str) -> JsonObject:
+    """Return an OTLP payload: as the wrapper gives it, or the JSON text that was read."""
+    if isinstance(body, dict) and "content_type" in body:
+        return body
+    if isinstance(body, dict) and body.keys() != kind.detect_all:
+        raise InputRefusedError(
+            f"unknown fields in {kind.name}",
+            where=where,
+            expected=", ".join(kind.detect_all),
+            found=", ".join(printable(k, 40) for k in list(body)[:8]),
+        )
+    return {
+        "content_type": "application/json",
+        "content_encoding": "identity",
+        "encoding": "utf-8",
+        "body": raw.strip().decode(),
+    }
+
+
+def _keep_out_credentials(
+    record: Record, secret: str | None, catalog: Catalog, *, where: str
+) -> None:
+    secrets = [secret] if secret and len(secret) >= _SHORTEST_SECRET_TO_SEARCH else []
+    try:
+        text = jsontext.canonical(record.payload)
+    except jsontext.NotExactError as error:
+        raise InputRefusedError(
+            str(error), where=where, expected="integers", hint="correct the record at its source"
+        ) from None
+    credentials.guard(text, catalog, where=where, secrets=secrets)
+    body = record.payload.get("body")
+    if catalog.kind(record.kind).body == "raw" and isinstance(body, str):
+        for form in _readings(body, record.payload.get("encoding")):
+            credentials.guard(form, catalog, where=where, secrets=secrets)
+
+
+def _readings(body: str, encoding: object) -> Iterator[bytes]:
+    """Yield a raw body's forms in which a credential would be seen."""
+    if encoding == "base64":
+        try:
+            yield base64.b64decode(body, validate=True)
+        except ValueError:
+            return
+    else:
+        yield body.encode()
+        try:
+            yield jsontext.orjson.dumps(jsontext.orjson.loads(body))
+        except ValueError:
+            return
+
+
+def _refuse_unknown(record: Record, kind: Kind, rules: Rules, *, where: str) -> None:
+    unknown = sorted(
+        name
+        for name in (f"{kind.name}/{n}" for n in kind.unknown_names(record.payload))
+        if name not in rules.allowed
+    )
+    if unknown:
+        shown = [printable(name, 120) for name in unknown[:8]]
+        raise InputRefusedError(
+            f"unknown name{'s' if len(shown) > 1 else ''} {', '.join(shown)}",
+            where=where,
+            expected="names that are known to leave, or allowed by you",
+            found=f"{len(unknown)} unknown",
+            hint="if this may leave: airgap collect " + " ".join(f"--allow {n}" for n in shown),
+        )

@@ -1,0 +1,153 @@
+"""Credentials: their fingerprints, and the guard that keeps them out of everything else.
+
+A fingerprint is ``TYPE:`` and the first 32 hexadecimal digits of SHA-256 over
+``airgap credential v1``, a zero byte, the type, a zero byte and the credential in UTF-8
+(``schemas/README.md``, section Fingerprints). The prefix keeps it apart from any digest of the
+same key that another system may store.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from airgap.catalog import Catalog
+from airgap.errors import InputRefusedError, TrustError, UsageError
+
+_PLACEHOLDER_BYTES = frozenset(b" \t\r\n\x00")
+
+
+def fingerprint(kind: str, secret: str) -> str:
+    """Return a credential's fingerprint, for instance ``license:0f6b...``.
+
+    Args:
+        kind: the credential's type, ``license`` or ``api_key``.
+        secret: the credential itself.
+    """
+    digest = sha256(b"airgap credential v1\0" + kind.encode() + b"\0" + secret.encode()).hexdigest()
+    return f"{kind}:{digest[:32]}"
+
+
+def mask(fp: str) -> str:
+    """Return what is shown in place of a credential with this fingerprint."""
+    return f"<{fp}>"
+
+
+def check(kind: str, secret: object, *, where: str) -> str:
+    """Return a credential that was found in a payload.
+
+    Raises:
+        InputRefusedError: it is not text, empty, longer than 16 KiB or holds white space.
+    """
+    if (
+        not isinstance(secret, str)
+        or not secret
+        or len(secret) > 16_384
+        or not secret.isprintable()
+        or _PLACEHOLDER_BYTES & set(secret.encode())
+    ):
+        raise InputRefusedError(
+            f"the {kind} credential is not a key",
+            where=where,
+            expected="non-empty text without white space",
+            found="something else (not shown)",
+            hint="correct the record at its source",
+        )
+    return secret
+
+
+def guard(text: bytes, catalog: Catalog, *, where: str, secrets: Iterable[str] = ()) -> None:
+    """Refuse text that holds a credential.
+
+    Args:
+        text: UTF-8 of everything that is about to be kept.
+        catalog: its patterns know what keys look like.
+        where: file and line, for the message.
+        secrets: credentials that were just taken out and must not occur again.
+
+    Raises:
+        InputRefusedError: something looks like a key, or is one of ``secrets``.
+    """
+    for name, pattern in catalog.credential_patterns.items():
+        if pattern.search(text):
+            _leak(name, where)
+    for secret in secrets:
+        if secret.encode() in text:
+            _leak("removed", where)
+
+
+def _leak(name: str, where: str) -> None:
+    raise InputRefusedError(
+        f"a value looks like a credential ({name}) outside the credential's place",
+        where=where,
+        expected="no credential among tags, measures and other fields",
+        found="one (not shown)",
+        hint="remove it at the source; airgap never carries a key",
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keyring:
+    """The workstation's own credentials by fingerprint. Its ``repr`` shows no secret."""
+
+    secrets: Mapping[str, str]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> "Keyring":
+        """Return a keyring of ``(type, credential)`` pairs."""
+        return cls({fingerprint(kind, secret): secret for kind, secret in pairs})
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(self.secrets)})"
+
+    def secret(self, fp: str) -> str:
+        """Return the credential with this fingerprint.
+
+        Raises:
+            TrustError: there is none.
+        """
+        try:
+            return self.secrets[fp]
+        except KeyError:
+            raise missing([fp], self) from None
+
+    def require(self, fingerprints: Iterable[str]) -> None:
+        """Check that every fingerprint has its credential.
+
+        Raises:
+            TrustError: naming those that have none.
+        """
+        lacking = [fp for fp in fingerprints if fp not in self.secrets]
+        if lacking:
+            raise missing(lacking, self)
+
+
+def missing(fingerprints: list[str], keyring: Keyring) -> TrustError:
+    """Return the error for credentials that the workstation does not have."""
+    return TrustError(
+        "no credential here matches the bundle's",
+        expected=", ".join(fingerprints),
+        found=", ".join(keyring.secrets) or "no credential",
+        hint="name the file with the right key: --license-file FILE or --api-key-file FILE",
+    )
+
+
+def read_secret_file(path: str, *, kind: str) -> str:
+    """Return the credential in the first line of a file.
+
+    Raises:
+        UsageError: the file can't be read, or does not hold one line of text.
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(65_537)
+    except OSError as error:
+        raise UsageError(f"the {kind} file can't be read: {error.strerror}", where=path) from None
+    lines = raw.decode("utf-8", "replace").strip().splitlines()
+    if len(lines) != 1 or len(raw) > 65_536 or not lines[0].isprintable():
+        raise UsageError(
+            f"the {kind} file does not hold one key",
+            where=path,
+            expected="one line of text, the key",
+            found=f"{len(lines)} lines",
+        )
+    return lines[0].strip()

@@ -1,0 +1,100 @@
+"""SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
+
+
+class Database:
+    """One SQLite file. Every commit is on disk when it returns (WAL, synchronous=FULL).
+
+    Args:
+        path: the file; made where it does not exist and ``create`` is true.
+        layout: statements that make an empty database.
+        version: number of that layout.
+        create: whether to make the file.
+
+    Raises:
+        UsageError: the file does not exist, or a newer airgap made it.
+        DamagedError: it is not a database.
+        MediumError: the file system refused.
+    """
+
+    def __init__(self, path: Path, layout: str, version: int, *, create: bool) -> None:
+        self.path = path
+        if not create and not path.exists():
+            raise UsageError("the database does not exist yet", where=str(path))
+        with self._errors():
+            self.connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
+            )
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+            path.chmod(0o600)
+        with self.transaction():
+            found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+            if found == 0:
+                for statement in layout.split(";\n"):
+                    self.connection.execute(statement)
+                self.connection.execute(f"PRAGMA user_version = {version}")
+            elif found != version:
+                raise UsageError(
+                    "the database was made by another version of airgap",
+                    where=str(path),
+                    expected=f"layout {version}",
+                    found=f"layout {found}",
+                    hint="use the airgap release that made it, or a newer one",
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing: commit at the end, roll back on any exception; one writer at a time."""
+        with self._errors():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: sqlite3.Error) -> AirgapError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return DamagedError(
+                f"the database is damaged: {error}",
+                where=str(self.path),
+                hint="restore it from a copy, together with its -wal file",
+            )
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return UsageError(
+                "another airgap is writing to the database",
+                where=str(self.path),
+                hint="wait for it to end, then run the command again",
+            )
+        if name.startswith(
+            ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+        ):
+            return MediumError(
+                f"the database can't be written: {error}",
+                where=str(self.path),
+                hint="check space and permissions; nothing that was stored is lost",
+            )
+        return AirgapError(f"the database refused: {error}", where=str(self.path))

@@ -1,0 +1,115 @@
+"""Every error that an operator can meet, each with its exit code and its next step.
+
+AirgapError                 1  unexpected
+├── UsageError              2  the command was not called as it can be
+├── InputRefusedError       3  a record or file breaks a schema, or holds an unknown name
+├── TrustError              4  signature, key, role, source or credential
+├── DamagedError            5  damaged, or inconsistent with itself
+├── PartialDeliveryError    6  dead letters, or records in doubt
+├── UnreachableError        7  the beacon could not be reached; nothing is lost, resume later
+├── MediumError             8  space, permissions, file system, read-back
+├── SequenceError           9  a fork or a gap in a source's chain
+└── InterruptedRunError   130  stopped by the operator
+"""
+
+from collections.abc import Sequence
+
+
+class AirgapError(Exception):
+    """Base of all errors that a command reports without a traceback.
+
+    Args:
+        message: what happened, and to which file, record or key; one sentence, no full stop.
+        where: file, line or path in the record, where that helps.
+        expected: what would have been accepted.
+        found: what was there instead; never a credential.
+        hint: the next step.
+        details: further lines of the same sort, for instance one per violation.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+        details: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+        self.details = tuple(details)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the error as the object that ``--json`` prints."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "where": self.where,
+            "expected": self.expected,
+            "found": self.found,
+            "hint": self.hint,
+            "details": list(self.details),
+        }
+
+
+class UsageError(AirgapError):
+    """The command was called in a way that it can't be, or the home is not set up for it."""
+
+    exit_code = 2
+
+
+class InputRefusedError(AirgapError):
+    """A record or a file breaks its schema, or holds a name that nobody allowed."""
+
+    exit_code = 3
+
+
+class TrustError(AirgapError):
+    """A signature, key, role, source or credential is not what the trust store demands."""
+
+    exit_code = 4
+
+
+class DamagedError(AirgapError):
+    """The file is damaged, or its parts contradict each other."""
+
+    exit_code = 5
+
+
+class PartialDeliveryError(AirgapError):
+    """Some records are dead letters or in doubt; the others are delivered."""
+
+    exit_code = 6
+
+
+class UnreachableError(AirgapError):
+    """The beacon could not be reached or told us to come back; the records wait."""
+
+    exit_code = 7
+
+
+class MediumError(AirgapError):
+    """The medium or file system refused: space, permissions, or a read-back that differs."""
+
+    exit_code = 8
+
+
+class SequenceError(AirgapError):
+    """Two different bundles claim one place in a source's chain."""
+
+    exit_code = 9
+
+
+class InterruptedRunError(AirgapError):
+    """The operator stopped the command; what was settled is on disk."""
+
+    exit_code = 130

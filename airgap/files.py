@@ -1,0 +1,80 @@
+"""Files in a home: written whole or not at all, and durable when the call returns."""
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airgap.errors import MediumError, UsageError
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that after a crash the old content or the new one is there, never half.
+
+    Raises:
+        MediumError: the file system refused.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise refused("written", path, error) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable; does nothing where folders can't be synced."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def refused(done: str, path: Path, error: OSError) -> MediumError:
+    """Return the error for a file that could not be ``done`` (written, read)."""
+    return MediumError(
+        f"{path.name} can't be {done}: {error.strerror or error}",
+        where=str(path.parent),
+        hint="check space, permissions and that the medium is still there, then run the command again",
+    )
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; a second process is refused instead of waiting.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"another airgap {what} is running on this home",
+                where=str(path.parent),
+                hint="wait for it to end, then run the command again",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

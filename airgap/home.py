@@ -1,0 +1,218 @@
+"""A home: the folder in which one side keeps its configuration, keys, trust store and database."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from airgap.errors import UsageError
+from airgap.files import write_atomically
+from airgap.text import printable
+from airgap.trust import keys
+from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
+
+Side = Literal["isolated", "workstation"]
+
+_TEMPLATE = """\
+# airgap.toml: what this home is. Flags win over AIRGAP_... variables, those over this file.
+side = "{side}"
+name = "{name}"
+
+# One table per command gives its options' defaults, for instance:
+# [{example}]
+# {option}
+"""
+_EXAMPLES = {
+    "isolated": ("export", 'to = "/media/stick"'),
+    "workstation": ("import", 'license_file = ["/etc/airgap/license.key"]'),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where one side keeps what it knows.
+
+    Args:
+        path: the folder, mode 0700.
+        side: isolated host or connected workstation.
+        name: the source's name on the isolated side, the importer's on the other.
+        settings: the whole configuration file.
+    """
+
+    path: Path
+    side: Side
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def trust_path(self) -> Path:
+        """The trust store."""
+        return self.path / "trust.json"
+
+    @property
+    def keys_path(self) -> Path:
+        """Folder of this side's own keys."""
+        return self.path / "keys"
+
+    @property
+    def outbox_path(self) -> Path:
+        """The isolated side's outbox."""
+        return self.path / "outbox.sqlite"
+
+    @property
+    def ledger_path(self) -> Path:
+        """The workstation's ledger."""
+        return self.path / "ledger.sqlite"
+
+    def folder(self, name: str) -> Path:
+        """Return a private folder in the home, made when it is not there."""
+        folder = self.path / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def require(self, side: Side) -> None:
+        """Check that this home is of the side that a command needs.
+
+        Raises:
+            UsageError: it is of the other.
+        """
+        if self.side != side:
+            raise UsageError(
+                f"this home is the {self.side} side's, and the command is the {side} side's",
+                where=str(self.path),
+                hint="name the other home with --home or AIRGAP_HOME",
+            )
+
+    def key_names(self) -> list[str]:
+        """Return the names of this side's own keys."""
+        return (
+            sorted(p.stem for p in self.keys_path.glob("*.pem")) if self.keys_path.is_dir() else []
+        )
+
+    def public_key(self, name: str) -> PublicKey:
+        """Return the public half of one of this side's own keys."""
+        path = self.keys_path / f"{name}.pub"
+        return keys.public_from_bytes(keys.read_small(path, "public key"), where=str(path))
+
+    def private_key(self, choice: str | None, passphrase: Passphrase) -> PrivateKey:
+        """Return the private key to sign with.
+
+        Args:
+            choice: name of one of this side's keys, or the path of a key file; None takes the
+                only one there is.
+            passphrase: asked for when the key is protected.
+
+        Raises:
+            UsageError: no key, or several and no choice.
+            TrustError: see ``keys.read_private``.
+        """
+        names = self.key_names()
+        if choice is None:
+            if len(names) != 1:
+                raise UsageError(
+                    "there is no key to sign with" if not names else "there are several keys",
+                    where=str(self.keys_path),
+                    found=", ".join(names) or "none",
+                    hint="airgap key generate" if not names else "choose one with --key NAME",
+                )
+            choice = names[0]
+        path = self.keys_path / f"{choice}.pem" if choice in names else Path(choice)
+        return keys.read_private(path, passphrase)
+
+    def add_key(self, name: str, key: PrivateKey, passphrase: bytes | None) -> tuple[Path, Path]:
+        """Write a new key pair; never over one that is there.
+
+        Returns:
+            Paths of the private (mode 0600) and the public file.
+
+        Raises:
+            UsageError: there is a key of that name.
+        """
+        folder = self.folder("keys")
+        private, public = folder / f"{name}.pem", folder / f"{name}.pub"
+        if private.exists() or public.exists():
+            raise UsageError(
+                f"there is a key named {name} already",
+                where=str(private),
+                hint="choose another name with --name; airgap never overwrites a key",
+            )
+        write_atomically(private, keys.to_pem(key, passphrase), mode=0o600)
+        write_atomically(public, key.public.pem.encode(), mode=0o644)
+        return private, public
+
+
+def create(path: Path, side: Side, name: str) -> Home:
+    """Make a home.
+
+    Raises:
+        UsageError: there is one already, or the folder can't be made.
+    """
+    if (path / "airgap.toml").exists():
+        there = open_home(path)
+        raise UsageError(
+            f"there is a home already: {there.side} side, {there.name}",
+            where=str(path),
+            hint="choose another folder with --home; airgap never sets one up twice",
+        )
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise UsageError(f"the home can't be made: {error.strerror}", where=str(path)) from None
+    example, option = _EXAMPLES[side]
+    text = _TEMPLATE.format(side=side, name=name, example=example, option=option)
+    write_atomically(path / "airgap.toml", text.encode(), mode=0o600)
+    return open_home(path)
+
+
+def open_home(path: Path) -> Home:
+    """Return the home in a folder.
+
+    Raises:
+        UsageError: there is none, or its configuration is not valid.
+    """
+    file = path / "airgap.toml"
+    try:
+        settings = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            "there is no airgap home here",
+            where=str(path),
+            hint="airgap init --source NAME on the isolated host, "
+            "airgap init --workstation NAME on the connected one; or name it with --home",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the configuration can't be read: {error}", where=str(file)) from None
+    side, name = settings.get("side"), settings.get("name")
+    if side not in ("isolated", "workstation") or not isinstance(name, str):
+        raise UsageError(
+            "the configuration does not say which side this is",
+            where=str(file),
+            expected='side = "isolated" or "workstation", and a name',
+            found=printable(f"side = {side!r}, name = {name!r}"),
+        )
+    return Home(path, side, name, settings)
+
+
+def passphrase_from(
+    *, file: Path | None, environment: str | None, prompt: Callable[[str], str] | None
+) -> Passphrase:
+    """Return where a passphrase comes from: a file's first line, a variable, or a question.
+
+    Args:
+        file: file that holds it, or None.
+        environment: value of AIRGAP_PASSPHRASE, or None.
+        prompt: asks a person, or None where nobody is there.
+    """
+
+    def ask(what: str) -> bytes | None:
+        if file is not None:
+            return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
+        if environment is not None:
+            return environment.encode() or None
+        if prompt is not None:
+            return prompt(what).encode() or None
+        return None
+
+    return ask

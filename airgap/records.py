@@ -1,0 +1,262 @@
+"""Records, their ids, and the totals that every hop must agree on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from airgap import jsontext, timestamps
+from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.errors import DamagedError, InputRefusedError
+from airgap.limits import MAX_INTEGER
+
+_ID_TAG = "airgap-record-v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request that a connected installation would have sent, without its credential.
+
+    Args:
+        kind: a kind of the endpoint catalogue.
+        dialect: which of the kind's documented requests it was.
+        credential: fingerprint of the credential that the request carried.
+        occurrence: 0, or n for the n-th repetition of the same content in one file.
+        payload: the request's body without its credential.
+    """
+
+    kind: str
+    dialect: str
+    credential: str
+    occurrence: int
+    payload: JsonObject
+
+    def as_map(self) -> JsonObject:
+        """Return the record as it stands in a bundle (``schemas/record.schema.json``)."""
+        return {
+            "kind": self.kind,
+            "dialect": self.dialect,
+            "credential": self.credential,
+            "occurrence": self.occurrence,
+            "payload": self.payload,
+        }
+
+    @classmethod
+    def from_map(cls, value: Mapping[str, Any]) -> "Record":
+        """Return the record of a map that passed ``record.schema.json``."""
+        return cls(
+            value["kind"],
+            value["dialect"],
+            value["credential"],
+            value["occurrence"],
+            value["payload"],
+        )
+
+    def repeated(self, occurrence: int) -> "Record":
+        """Return the same content as the ``occurrence``-th repetition."""
+        return replace(self, occurrence=occurrence)
+
+
+def record_id(source: str, record: Record, kind: Kind) -> bytes:
+    """Return the record's id: 16 bytes that follow from its content alone.
+
+    The first half of SHA-256 over a canonical JSON array (``schemas/README.md``, section
+    Record ids), so that collecting the same record again finds it, wherever it is found.
+
+    Raises:
+        airgap.jsontext.NotExactError: the payload holds a float.
+    """
+    if kind.identity is not None:
+        named = [_ID_TAG, source, record.kind, record.credential, record.payload[kind.identity]]
+    else:
+        named = [
+            _ID_TAG,
+            source,
+            record.kind,
+            record.dialect,
+            record.credential,
+            record.occurrence,
+            record.payload,
+        ]
+    return sha256(jsontext.canonical(named)).digest()[:16]
+
+
+def lasting_digest(record: Record, kind: Kind) -> bytes:
+    """Return a digest of what may not change between two sightings of one identity.
+
+    16 bytes over the payload without the kind's volatile fields.
+    """
+    lasting = {k: v for k, v in record.payload.items() if k not in kind.volatile}
+    return sha256(jsontext.canonical(lasting)).digest()[:16]
+
+
+def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
+    """Check a record against its kind: schema, dialect, credential type, OTLP body.
+
+    Args:
+        record: the record.
+        catalog: schemas and kinds.
+        where: file and line or position, for the message.
+
+    Returns:
+        The record's kind.
+
+    Raises:
+        InputRefusedError: naming path, expected and found.
+    """
+    kind = catalog.kind(record.kind)
+    dialect = kind.dialects.get(record.dialect)
+    if dialect is None:
+        raise InputRefusedError(
+            f"unknown dialect of {kind.name}", where=where, expected=", ".join(kind.dialects)
+        )
+    if record.credential.partition(":")[0] != dialect.credential.type:
+        raise InputRefusedError(
+            f"{kind.name} in the dialect {dialect.name} needs another type of credential",
+            where=where,
+            expected=dialect.credential.type,
+            found=record.credential.partition(":")[0],
+        )
+    catalog.require(f"kinds/{kind.name}", record.payload, where=where)
+    if kind.identity is not None and record.occurrence:
+        raise InputRefusedError(
+            f"{kind.name} has an identity of its own, so its occurrence is 0",
+            where=where,
+            expected="0",
+            found=str(record.occurrence),
+        )
+    return kind
+
+
+@dataclass(slots=True)
+class KindTotal:
+    """Records of one kind and the exact sum of each of its measures."""
+
+    records: int = 0
+    sums: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Totals per kind. Equal totals on both sides of a hop are promise 4 of the design."""
+
+    kinds: dict[str, KindTotal] = field(default_factory=dict)
+
+    def add(self, kind: Kind, payload: Mapping[str, Any]) -> None:
+        """Count one record whose payload passed its schema."""
+        total = self.kinds.get(kind.name)
+        if total is None:
+            total = self.kinds[kind.name] = KindTotal()
+        total.records += 1
+        sums = total.sums
+        for name in kind.sum_fields:
+            sums[name] = sums.get(name, 0) + payload[name]
+        for mapping in kind.sum_maps:
+            for name, value in payload[mapping].items():
+                sums[name] = sums.get(name, 0) + value
+
+    def would_overflow(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
+        """Tell whether counting a record would carry a sum beyond the largest integer."""
+        total = self.kinds.get(kind.name)
+        if total is None:
+            return False
+        values = [(n, payload[n]) for n in kind.sum_fields]
+        for mapping in kind.sum_maps:
+            values.extend(payload[mapping].items())
+        return any(total.sums.get(name, 0) + value > MAX_INTEGER for name, value in values)
+
+    @property
+    def records(self) -> int:
+        """Records of all kinds."""
+        return sum(total.records for total in self.kinds.values())
+
+    def as_map(self) -> JsonObject:
+        """Return the totals as a manifest holds them: kinds and measures sorted by name."""
+        return {
+            name: {"records": total.records, "sums": dict(sorted(total.sums.items()))}
+            for name, total in sorted(self.kinds.items())
+        }
+
+    @classmethod
+    def from_map(cls, value: Mapping[str, Any]) -> "Totals":
+        """Return the totals of a manifest that passed its schema."""
+        return cls({k: KindTotal(v["records"], dict(v["sums"])) for k, v in value.items()})
+
+    def merge(self, other: "Totals") -> None:
+        """Add another hop's totals to these."""
+        for name, total in other.kinds.items():
+            mine = self.kinds.setdefault(name, KindTotal())
+            mine.records += total.records
+            for measure, value in total.sums.items():
+                mine.sums[measure] = mine.sums.get(measure, 0) + value
+
+    def differences(self, other: "Totals") -> list[str]:
+        """Return one line per number in which ``other`` differs, empty where they are equal."""
+        lines: list[str] = []
+        for name in sorted(self.kinds.keys() | other.kinds.keys()):
+            mine, theirs = self.kinds.get(name, KindTotal()), other.kinds.get(name, KindTotal())
+            if mine.records != theirs.records:
+                lines.append(f"{name}: {mine.records} records against {theirs.records}")
+            lines.extend(
+                f"{name}/{measure}: {mine.sums.get(measure, 0)} against {theirs.sums.get(measure, 0)}"
+                for measure in sorted(mine.sums.keys() | theirs.sums.keys())
+                if mine.sums.get(measure, 0) != theirs.sums.get(measure, 0)
+            )
+        return lines
+
+    def require_equal(self, other: "Totals", *, here: str, there: str) -> None:
+        """Check that two hops agree.
+
+        Args:
+            other: the other hop's totals.
+            here: name of this hop, for the message.
+            there: name of the other.
+
+        Raises:
+            DamagedError: naming every number that differs.
+        """
+        lines = self.differences(other)
+        if lines:
+            raise DamagedError(
+                f"totals part between {here} and {there}",
+                expected=f"equal totals in {here} and {there}",
+                found=lines[0],
+                details=lines[1:],
+                hint="nothing was taken over; keep the file and report this, it should not happen",
+            )
+
+
+@dataclass(slots=True)
+class Period:
+    """Earliest start and latest end of the windows seen, in UTC."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def add(self, kind: Kind, payload: Mapping[str, Any], *, where: str) -> None:
+        """Widen the period by one record's window.
+
+        A window that ends before it starts (a clock was set back) still counts with both ends:
+        what a connected installation would have sent is not ours to correct.
+
+        Raises:
+            InputRefusedError: a time lies outside the years 1 to 9999.
+        """
+        if kind.period is None:
+            return
+        try:
+            start, end = sorted(timestamps.parse(payload[name]) for name in kind.period)
+        except ValueError as error:
+            raise InputRefusedError(f"a time is not usable: {error}", where=where) from None
+        self.start = start if self.start is None or start < self.start else self.start
+        self.end = end if self.end is None or end > self.end else self.end
+
+    def as_map(self) -> JsonObject | None:
+        """Return the period as a manifest holds it."""
+        if self.start is None or self.end is None:
+            return None
+        return {
+            "from": timestamps.to_text(self.start, precise=True),
+            "to": timestamps.to_text(self.end, precise=True),
+        }

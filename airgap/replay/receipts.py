@@ -1,0 +1,123 @@
+"""Receipts: what the beacon answered, signed, to be carried back."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+
+from airgap import __version__, timestamps, verify
+from airgap.bundle.layout import FORMAT, Header
+from airgap.bundle.writer import Writer
+from airgap.catalog import Catalog, JsonObject
+from airgap.files import refused, sync_folder
+from airgap.home import Home
+from airgap.replay.ledger import SETTLED_OUTCOMES, Ledger, LedgerBundle
+from airgap.trust.keys import PrivateKey
+from airgap.trust.store import TrustStore
+
+RECEIPT_SUFFIX = ".receipt"
+
+
+@dataclass(frozen=True, slots=True)
+class MadeReceipt:
+    """A receipt in the home.
+
+    Args:
+        path: the file.
+        bundle: the bundle that it answers.
+        outcomes: how many records had each outcome.
+        new: whether it was made now; else it is the newest one there, still true.
+    """
+
+    path: Path
+    bundle: LedgerBundle
+    outcomes: dict[str, int]
+    new: bool
+
+
+def make_receipt(
+    home: Home,
+    ledger: Ledger,
+    bundle: LedgerBundle,
+    key: PrivateKey,
+    trust: TrustStore,
+    catalog: Catalog,
+    now: datetime,
+    *,
+    with_answers: bool,
+) -> MadeReceipt:
+    """Write a bundle's receipt into the home, unless the newest one still says the same.
+
+    Args:
+        home: the workstation's home.
+        ledger: its ledger.
+        bundle: the bundle to answer.
+        key: signs as importer; must be in ``trust``.
+        trust: this side's trust store.
+        catalog: schemas and kinds.
+        now: the present.
+        with_answers: whether kept answers (tokens, organization ids) go along.
+
+    Raises:
+        TrustError: the key may not sign receipts.
+        DamagedError: totals part between ledger and receipt.
+        MediumError: the home's file system refused.
+    """
+    outcomes, digest = _survey(ledger, bundle, with_answers=with_answers)
+    number, last_digest, last_name = ledger.last_receipt(bundle)
+    folder = home.folder("receipts")
+    if last_digest == digest and (folder / last_name).exists():
+        return MadeReceipt(folder / last_name, bundle, outcomes, new=False)
+    name = f"{bundle.source}-{bundle.sequence:06d}-r{number + 1}{RECEIPT_SUFFIX}"
+    temporary, final = folder / f".{name}.part", folder / name
+    try:
+        with temporary.open("w+b") as stream:
+            writer = Writer(stream, Header("receipt"))
+            for outcome in _outcomes(ledger, bundle, with_answers=with_answers):
+                writer.add(outcome)
+            writer.finish(
+                {
+                    "format": FORMAT,
+                    "file_type": "receipt",
+                    "source": bundle.source,
+                    "importer": home.name,
+                    "bundle_id": bundle.bundle_id,
+                    "bundle_sequence": bundle.sequence,
+                    "number": number + 1,
+                    "created_at": timestamps.to_text(now),
+                    "producer": f"airgap {__version__}",
+                    "outcomes": outcomes,
+                    "totals": ledger.bundle_totals(bundle, "delivered").as_map(),
+                },
+                [key.sign],
+            )
+            stream.flush()
+            receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
+            os.fsync(stream.fileno())
+        temporary.replace(final)
+        sync_folder(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise refused("written", final, error) from None
+    ledger.add_receipt(bundle, receipt.document_id, number + 1, name, digest)
+    return MadeReceipt(final, bundle, outcomes, new=True)
+
+
+def _outcomes(ledger: Ledger, bundle: LedgerBundle, *, with_answers: bool) -> Iterator[JsonObject]:
+    for outcome in ledger.outcomes(bundle):
+        yield outcome if with_answers else {**outcome, "answer": None}
+
+
+def _survey(
+    ledger: Ledger, bundle: LedgerBundle, *, with_answers: bool
+) -> tuple[dict[str, int], str]:
+    """Return how many records had each outcome, and a digest over all of them."""
+    counts = dict.fromkeys(SETTLED_OUTCOMES, 0)
+    digest = sha256()
+    for outcome in _outcomes(ledger, bundle, with_answers=with_answers):
+        counts[outcome["outcome"]] += 1
+        digest.update(json.dumps(outcome, sort_keys=True).encode() + b"\n")
+    return counts, digest.hexdigest()

@@ -1,0 +1,172 @@
+"""HTTP: one request out, one bounded answer back, and whether a failure leaves doubt."""
+
+import os
+import ssl
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import httpx
+
+from airgap.errors import UsageError
+from airgap.replay.requests import Request
+from airgap.timestamps import Clock
+
+_MAX_ANSWER = 1024**2
+# A connection that lay idle longer may be closed by the server just as a request leaves, which
+# would leave doubt; a new connection costs less than a doubt.
+_KEEP_ALIVE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer: status, body of at most 1 MiB, and Retry-After in seconds or None."""
+
+    status: int
+    body: bytes
+    retry_after: float | None = None
+
+
+class NotSentError(Exception):
+    """Nothing of the request reached the server: it can be sent again."""
+
+
+class DoubtfulError(Exception):
+    """The request was cut off after sending began: the server may have counted it."""
+
+
+class Transport(Protocol):
+    """Sends requests; safe to be called from several threads."""
+
+    def send(self, request: Request) -> Answer:
+        """Send a request and return the answer.
+
+        Raises:
+            NotSentError: the server saw nothing of it.
+            DoubtfulError: the server may have seen it.
+        """
+        ...
+
+
+class HttpTransport:
+    """HTTP with httpx. Redirects are never followed: they would carry a key elsewhere.
+
+    Args:
+        timeout: seconds for connecting, and between bytes of an answer.
+        in_flight: most connections.
+        ca_file: PEM file of certificate authorities; None: SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
+            or the system's.
+        clock: for Retry-After dates.
+    """
+
+    def __init__(
+        self, *, timeout: float, in_flight: int, ca_file: Path | None, clock: Clock
+    ) -> None:
+        self._clock = clock
+        try:
+            self._client = httpx.Client(
+                verify=_tls(ca_file),
+                timeout=httpx.Timeout(timeout),
+                limits=httpx.Limits(
+                    max_connections=in_flight, keepalive_expiry=_KEEP_ALIVE_SECONDS
+                ),
+                follow_redirects=False,
+                # This machine itself is never reached through a proxy.
+                mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+            )
+        except (ValueError, ImportError) as error:
+            raise UsageError(
+                f"the proxy settings can't be used: {error}",
+                hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
+            ) from None
+
+    def __enter__(self) -> "HttpTransport":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def send(self, request: Request) -> Answer:
+        """See ``Transport``."""
+        try:
+            with self._client.stream(
+                "POST", request.url, headers=dict(request.headers), content=request.body
+            ) as response:
+                return Answer(
+                    response.status_code,
+                    _bounded(response),
+                    self._retry_after(response.headers.get("Retry-After")),
+                )
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,
+        ) as error:
+            raise NotSentError(_reason(error)) from None
+        except httpx.UnsupportedProtocol as error:
+            raise NotSentError(_reason(error)) from None
+        except httpx.HTTPError as error:
+            raise DoubtfulError(_reason(error)) from None
+
+    def _retry_after(self, value: str | None) -> float | None:
+        """Return Retry-After (RFC 9110 section 10.2.3) in seconds from now."""
+        if value is None:
+            return None
+        if value.strip().isdecimal():
+            return float(min(int(value), 86_400))
+        try:
+            moment = parsedate_to_datetime(value)
+            return max(0.0, (moment - self._clock()).total_seconds())
+        except (ValueError, TypeError):
+            return None
+
+
+def _bounded(response: httpx.Response) -> bytes:
+    """Return the answer's body; one that is larger than allowed counts as not understood."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > _MAX_ANSWER:
+            return b""
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reason(error: Exception) -> str:
+    """Return the failure in words, without the request's URL, headers or body."""
+    return (
+        f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        if str(error)
+        else type(error).__name__
+    )
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    chosen = (
+        str(ca_file)
+        if ca_file is not None
+        else os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    )
+    try:
+        context = ssl.create_default_context(cafile=chosen)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"the certificate authorities can't be read: {error}",
+            where=str(chosen),
+            expected="a PEM file of certificates",
+            hint="correct --ca-file, SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
+        ) from None
+    if chosen is None and not context.get_ca_certs():
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,247 @@
+"""The verification of a file, step by step as the specification numbers it.
+
+``VerifiedBundle`` and ``VerifiedReceipt`` can only be made here, and everything that acts on a
+file takes one of these: nothing unverified can be acted on by mistake.
+
+    1  structure: preamble, header, footer, envelope, nothing between and nothing after
+    2  payload type fits the type of file
+    3  every signature is by a known, unrevoked key, with that key's algorithm, and right
+    4  the manifest decodes, passes its schema, and fits the file around it
+    5  every signer may sign for the source at that time, and one has the demanded role
+    6  every chunk has its digest, decodes, and every element passes its schemas
+    7  totals, period, credentials and allowed names are those of the elements
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import BinaryIO
+
+from airgap import jsontext, timestamps
+from airgap.bundle import reader
+from airgap.bundle.envelope import PAYLOAD_TYPES, Envelope
+from airgap.bundle.layout import FileType
+from airgap.bundle.reader import OpenFile
+from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.errors import DamagedError, InputRefusedError
+from airgap.records import Period, Record, Totals, check_record, record_id
+from airgap.trust.store import Role, TrustedKey, TrustStore
+
+_SEAL = object()
+_ROLES: dict[FileType, Role] = {"bundle": "exporter", "receipt": "importer"}
+
+
+class _Verified:
+    """What a verified file has in common."""
+
+    def __init__(
+        self,
+        seal: object,
+        file: OpenFile,
+        manifest: JsonObject,
+        signers: tuple[TrustedKey, ...],
+        catalog: Catalog,
+    ) -> None:
+        if seal is not _SEAL:
+            raise TypeError(f"{type(self).__name__} is only made by verification")
+        self._file = file
+        self._catalog = catalog
+        self.manifest = manifest
+        self.signers = signers
+
+    @property
+    def document_id(self) -> str:
+        """Id of the file: 64 hexadecimal digits."""
+        return self._file.envelope.document_id
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self._file.name
+
+    @property
+    def source(self) -> str:
+        """The source that the file belongs to."""
+        return str(self.manifest["source"])
+
+    @property
+    def envelope(self) -> Envelope:
+        """Manifest bytes and signatures, to be kept as evidence."""
+        return self._file.envelope
+
+    @property
+    def totals(self) -> Totals:
+        """Totals of the manifest."""
+        return Totals.from_map(self.manifest["totals"])
+
+
+class VerifiedBundle(_Verified):
+    """A bundle of which every check held."""
+
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sequence(self) -> int:
+        """Number in the source's chain, from 1."""
+        return int(self.manifest["sequence"])
+
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        """Yield id (16 bytes) and record, in order; chunk digests are checked again."""
+        for element in reader.elements(self._file, self.manifest):
+            record = Record.from_map(element)
+            yield record_id(self.source, record, self._catalog.kind(record.kind)), record
+
+
+class VerifiedReceipt(_Verified):
+    """A receipt of which every check held."""
+
+    def outcomes(self) -> Iterator[JsonObject]:
+        """Yield one map per record (``schemas/outcome.schema.json``), in order."""
+        yield from reader.elements(self._file, self.manifest)
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a bundle's records add up to."""
+
+    totals: Totals = field(default_factory=Totals)
+    period: Period = field(default_factory=Period)
+    credentials: set[str] = field(default_factory=set)
+    allowed: set[str] = field(default_factory=set)
+
+    def add(self, record: Record, kind: Kind, *, where: str) -> None:
+        self.totals.add(kind, record.payload)
+        self.period.add(kind, record.payload, where=where)
+        self.credentials.add(record.credential)
+        self.allowed.update(f"{kind.name}/{name}" for name in kind.unknown_names(record.payload))
+
+    def as_map(self, catalog: Catalog) -> JsonObject:
+        return {
+            "totals": self.totals.as_map(),
+            "period": self.period.as_map(),
+            "schemas": {k: catalog.schema_digest(f"kinds/{k}") for k in sorted(self.totals.kinds)},
+            "credentials": sorted(self.credentials),
+            "allowed": sorted(self.allowed),
+        }
+
+
+def verify_bundle(
+    stream: BinaryIO, *, name: str, trust: TrustStore, catalog: Catalog
+) -> VerifiedBundle:
+    """Return a bundle after all seven steps.
+
+    Args:
+        stream: the file, seekable, and not to change while the result is used.
+        name: what messages call it.
+        trust: whose signatures count.
+        catalog: schemas and kinds.
+
+    Raises:
+        DamagedError: it is damaged or contradicts itself.
+        TrustError: a signature does not count.
+        InputRefusedError: a schema is violated.
+    """
+    file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
+    contents = _read_contents(file, manifest, catalog)
+    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog)
+    bundle.warnings = _compare(manifest, contents.as_map(catalog), where=name)
+    return bundle
+
+
+def verify_receipt(
+    stream: BinaryIO, *, name: str, trust: TrustStore, catalog: Catalog
+) -> VerifiedReceipt:
+    """Return a receipt after all seven steps; arguments and errors as ``verify_bundle``."""
+    file, manifest, signers = _verify_manifest(stream, name, "receipt", trust, catalog)
+    found = dict.fromkeys(manifest["outcomes"], 0)
+    for position, element in enumerate(reader.elements(file, manifest)):
+        where = f"{name}, outcome {position}"
+        _require_exact(element, where=where)
+        catalog.require("outcome", element, where=where)
+        found[element["outcome"]] += 1
+    if found != manifest["outcomes"]:
+        raise DamagedError(
+            "the receipt's outcomes are not those that its manifest counts",
+            where=name,
+            expected=json.dumps(manifest["outcomes"]),
+            found=json.dumps(found),
+        )
+    return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
+
+
+def peek(stream: BinaryIO, *, name: str, catalog: Catalog) -> tuple[OpenFile, JsonObject]:
+    """Return a file and its manifest without asking who signed: to be looked at, not acted on.
+
+    Raises:
+        DamagedError: it is damaged.
+        InputRefusedError: manifest or header break their schema.
+    """
+    file = reader.open_file(stream, name=name, catalog=catalog)
+    return file, reader.decode_manifest(file, catalog)
+
+
+def _verify_manifest(
+    stream: BinaryIO, name: str, file_type: FileType, trust: TrustStore, catalog: Catalog
+) -> tuple[OpenFile, JsonObject, tuple[TrustedKey, ...]]:
+    file = reader.open_file(stream, name=name, catalog=catalog)
+    if file.header.file_type != file_type:
+        raise InputRefusedError(
+            f"this is a {file.header.file_type}, not a {file_type}",
+            where=name,
+            hint="`airgap receipt apply` takes receipts, `airgap import` takes bundles",
+        )
+    if file.envelope.payload_type != PAYLOAD_TYPES[file_type]:
+        raise DamagedError(
+            "the signed payload is of another type than the file",
+            where=name,
+            expected=PAYLOAD_TYPES[file_type],
+            found="another type",
+        )
+    trust.check_signatures(file.envelope, where=name)
+    manifest = reader.decode_manifest(file, catalog)
+    made_at: datetime = timestamps.parse(manifest["created_at"])
+    signers = trust.verify(
+        file.envelope, _ROLES[file_type], manifest["source"], made_at, where=name
+    )
+    return file, manifest, signers
+
+
+def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Contents:
+    contents = Contents()
+    for position, element in enumerate(reader.elements(file, manifest)):
+        where = f"{file.name}, record {position}"
+        _require_exact(element, where=where)
+        catalog.require("record", element, where=where)
+        record = Record.from_map(element)
+        contents.add(record, check_record(record, catalog, where=where), where=where)
+    return contents
+
+
+def _require_exact(element: object, *, where: str) -> None:
+    """Refuse floats and bytes, which JSON Schema can't (1.0 is an integer to it)."""
+    try:
+        jsontext.canonical(element)
+    except jsontext.NotExactError as error:
+        raise InputRefusedError(f"not an exact record: {error}", where=where) from None
+
+
+def _compare(manifest: JsonObject, contents: JsonObject, *, where: str) -> tuple[str, ...]:
+    Totals.from_map(manifest["totals"]).require_equal(
+        Totals.from_map(contents["totals"]), here="the manifest", there=f"the records of {where}"
+    )
+    for part in ("period", "credentials", "allowed"):
+        if manifest[part] != contents[part]:
+            raise DamagedError(
+                f"the manifest's {part} are not those of its records",
+                where=where,
+                expected=json.dumps(manifest[part])[:200],
+                found=json.dumps(contents[part])[:200],
+            )
+    if manifest["schemas"].keys() != contents["schemas"].keys():
+        raise DamagedError("the manifest's schemas are not those of its kinds", where=where)
+    return tuple(
+        f"{kind} was exported with another version of its schema; it passes this one too"
+        for kind, digest in manifest["schemas"].items()
+        if digest != contents["schemas"][kind]
+    )
