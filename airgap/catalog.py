@@ -273,13 +273,13 @@ def load() -> Catalog:
     )
 
 
-def _fast_validator(schema: JsonObject) -> Any:  # noqa: ANN401
+def _fast_validator(schema: JsonObject) -> Any:
     import jsonschema_rs
 
     return jsonschema_rs.Draft202012Validator(schema, validate_formats=True, offline=True)
 
 
-def _reference_validator(schema: JsonObject) -> Any:  # noqa: ANN401
+def _reference_validator(schema: JsonObject) -> Any:
     import jsonschema
     from referencing import Registry
 
@@ -289,7 +289,7 @@ def _reference_validator(schema: JsonObject) -> Any:  # noqa: ANN401
 
 
 @cache
-def _reference_class() -> Any:  # noqa: ANN401
+def _reference_class() -> Any:
     """Return jsonschema's validator with ECMA-262's ``$``, which a line feed does not precede."""
     from jsonschema import Draft202012Validator, ValidationError, validators
 
@@ -299,10 +299,11 @@ def _reference_class() -> Any:  # noqa: ANN401
         ):
             yield ValidationError(f"does not match {value!r}")
 
-    return validators.extend(Draft202012Validator, {"pattern": pattern})
+    extend: Any = validators.extend
+    return extend(Draft202012Validator, {"pattern": pattern})
 
 
-def _problem(error: Any) -> Problem:  # noqa: ANN401
+def _problem(error: Any) -> Problem:
     path = "/" + "/".join(printable(str(part)) for part in error.absolute_path)
     keyword, value, instance = error.validator, error.validator_value, error.instance
     if keyword == "additionalProperties" and value is False:
@@ -315,7 +316,7 @@ def _problem(error: Any) -> Problem:  # noqa: ANN401
     if keyword == "pattern" and "T(" in value:
         return Problem(path, "a date-time such as 2026-01-31T09:00:00Z", describe(instance))
     expected = {
-        "type": f"type {value if isinstance(value, str) else ' or '.join(map(str, cast('list[str]', value)))}"
+        "type": " or ".join([value] if isinstance(value, str) else map(str, value))
         if keyword == "type"
         else "",
         "format": f"a {value}",

@@ -9,6 +9,7 @@ same key that another system may store.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from airgap.catalog import Catalog
 from airgap.errors import InputRefusedError, TrustError, UsageError
@@ -138,7 +139,7 @@ def read_secret_file(path: str, *, kind: str) -> str:
         UsageError: the file can't be read, or does not hold one line of text.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             raw = file.read(65_537)
     except OSError as error:
         raise UsageError(f"the {kind} file can't be read: {error.strerror}", where=path) from None

@@ -18,7 +18,7 @@ class NotExactError(ValueError):
     """The text is not JSON, or JSON that two readers could understand differently."""
 
 
-def parse(raw: bytes) -> Any:  # noqa: ANN401
+def parse(raw: bytes) -> Any:
     """Return the value of one JSON document.
 
     Args:

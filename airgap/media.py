@@ -173,7 +173,7 @@ def _give_name(temporary: Path, target: Path, *, force: bool) -> None:
         else:
             temporary.unlink()
             return
-    os.replace(temporary, target)
+    temporary.replace(target)
 
 
 def _digest(path: Path) -> str:

@@ -111,12 +111,14 @@ class Contents:
     allowed: set[str] = field(default_factory=set)
 
     def add(self, record: Record, kind: Kind, *, where: str) -> None:
+        """Count a record that passed its schemas."""
         self.totals.add(kind, record.payload)
         self.period.add(kind, record.payload, where=where)
         self.credentials.add(record.credential)
         self.allowed.update(f"{kind.name}/{name}" for name in kind.unknown_names(record.payload))
 
     def as_map(self, catalog: Catalog) -> JsonObject:
+        """Return the manifest's fields that follow from the records."""
         return {
             "totals": self.totals.as_map(),
             "period": self.period.as_map(),

@@ -14,21 +14,29 @@ import msgpack
 from airgap import limits
 from airgap.errors import DamagedError
 
-# The first byte says what follows (the msgpack specification, "Formats").
-_FIXMAP, _FIXARRAY, _FIXSTR = range(0x80, 0x90), range(0x90, 0xA0), range(0xA0, 0xC0)
-_PLAIN = {0xC0, 0xC2, 0xC3, *range(0x80), *range(0xE0, 0x100)}
-_NUMBER = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-_ARRAY = {0xDC: 2, 0xDD: 4}
-_MAP = {0xDE: 2, 0xDF: 4}
+# What follows a first byte (the msgpack specification, "Formats"): so many bytes, a length in so
+# many bytes, so many values, or a count in so many bytes of so many values each.
+_BYTES_FOLLOW = {
+    **dict.fromkeys((*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3), 0),
+    **{first: first & 0x1F for first in range(0xA0, 0xC0)},
+    **dict(zip(range(0xCC, 0xD4), (1, 2, 4, 8) * 2, strict=True)),
+}
+_LENGTH_FOLLOWS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_VALUES_FOLLOW = {
+    **{first: 2 * (first & 0x0F) for first in range(0x80, 0x90)},
+    **{first: first & 0x0F for first in range(0x90, 0xA0)},
+}
+_COUNT_FOLLOWS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+_UNKNOWN = -1
 
 
 def encode(value: object) -> bytes:
     """Return the one encoding of a value."""
-    return msgpack.packb(value, use_bin_type=True, strict_types=True)
+    packed: bytes = msgpack.packb(value, use_bin_type=True, strict_types=True)
+    return packed
 
 
-def decode_own(data: bytes) -> Any:  # noqa: ANN401
+def decode_own(data: bytes) -> Any:
     """Return a value that this program encoded and kept on its own disk; no bounds are checked."""
     return msgpack.unpackb(data, raw=False)
 
@@ -42,7 +50,7 @@ def array_header(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4)
 
 
-def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:  # noqa: ANN401
+def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:
     """Return the one value that ``data`` encodes.
 
     Args:
@@ -64,7 +72,7 @@ def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:  # n
         else:
             if _same(value, data):
                 return value
-            problem = "it is not in its one encoding (a duplicate key, or a length written longer than needed)"
+            problem = "not its one encoding (a duplicate key, or a length longer than needed)"
     raise _damaged(what, where, problem)
 
 
@@ -119,7 +127,7 @@ def _same(value: object, data: bytes) -> bool:
         return False
 
 
-def _no_ext(code: int, data: bytes) -> Any:  # noqa: ANN401
+def _no_ext(_code: int, _data: bytes) -> Any:
     raise ValueError("extension type")
 
 
@@ -133,46 +141,42 @@ def _damaged(what: str, where: str, problem: str) -> DamagedError:
 
 def _scan(data: bytes, max_objects: int) -> str | None:
     """Walk the encoding without building it; return what is wrong with it, or None."""
-    position, objects, total = 0, 0, len(data)
-    open_counts = [1]
-    while open_counts:
-        if open_counts[-1] == 0:
-            open_counts.pop()
+    position, objects = 0, 0
+    left = [1]
+    while left:
+        if left[-1] == 0:
+            left.pop()
             continue
-        open_counts[-1] -= 1
+        left[-1] -= 1
         objects += 1
         if objects > max_objects:
             return f"more than {max_objects} values"
-        if position >= total:
+        if position >= len(data):
             return "it ends too early"
-        first = data[position]
-        position += 1
-        children = None
-        if first in _PLAIN:
-            continue
-        if first in _NUMBER:
-            position += _NUMBER[first]
-        elif first in _FIXSTR:
-            position += first & 0x1F
-        elif first in _BYTES:
-            width = _BYTES[first]
-            position += width + int.from_bytes(data[position : position + width])
-        elif first in _FIXARRAY:
-            children = first & 0x0F
-        elif first in _FIXMAP:
-            children = 2 * (first & 0x0F)
-        elif first in _ARRAY:
-            children = int.from_bytes(data[position : position + _ARRAY[first]])
-            position += _ARRAY[first]
-        elif first in _MAP:
-            children = 2 * int.from_bytes(data[position : position + _MAP[first]])
-            position += _MAP[first]
-        else:
-            return f"a float or an extension type (byte 0x{first:02x})"
-        if children is not None:
-            if len(open_counts) > limits.MAX_DEPTH:
+        position, values = _head(data, position)
+        if values == _UNKNOWN:
+            return "a float or an extension type"
+        if values:
+            if len(left) > limits.MAX_DEPTH:
                 return f"nested deeper than {limits.MAX_DEPTH}"
-            open_counts.append(children)
-    if position != total:
-        return "bytes after its end" if position < total else "it ends too early"
+            left.append(values)
+    if position != len(data):
+        return "bytes after its end" if position < len(data) else "it ends too early"
     return None
+
+
+def _head(data: bytes, position: int) -> tuple[int, int]:
+    """Return where the value's next part is, and how many values it holds, or ``_UNKNOWN``."""
+    first = data[position]
+    position += 1
+    if first in _BYTES_FOLLOW:
+        return position + _BYTES_FOLLOW[first], 0
+    if first in _LENGTH_FOLLOWS:
+        end = position + _LENGTH_FOLLOWS[first]
+        return end + int.from_bytes(data[position:end]), 0
+    if first in _VALUES_FOLLOW:
+        return position, _VALUES_FOLLOW[first]
+    if first in _COUNT_FOLLOWS:
+        width, each = _COUNT_FOLLOWS[first]
+        return position + width, each * int.from_bytes(data[position : position + width])
+    return position, _UNKNOWN

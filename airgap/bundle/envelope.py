@@ -107,7 +107,7 @@ def decode(data: bytes, *, where: str) -> Envelope:
     )
 
 
-def _is_signature(item: Any) -> bool:  # noqa: ANN401
+def _is_signature(item: Any) -> bool:
     return (
         isinstance(item, dict)
         and tuple(item) == _SIGNATURE_FIELDS

@@ -93,7 +93,7 @@ class Output:
 class AirgapCommand(click.Command):
     """A command whose errors are said in one form, with their exit status."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: click.Context) -> Any:
         """See click.Command."""
         try:
             return super().invoke(ctx)
@@ -135,7 +135,7 @@ def airgap_command(
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
-        def run(*, as_json: bool, quiet: bool, **options: Any) -> Any:  # noqa: ANN401
+        def run(*, as_json: bool, quiet: bool, **options: Any) -> Any:
             return function(Output(as_json=as_json, quiet=quiet), **options)
 
         made = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(run)

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -207,7 +208,7 @@ def _compare(out: Output, hops: list[tuple[str, Totals]]) -> None:
     names = [name for name, _ in hops]
     out.say("\n== Totals at every hop\n")
     out.table(("kind", "measure", *(f"{name}#" for name in names)), _rows([t for _, t in hops]))
-    for (here, mine), (there, theirs) in zip(hops, hops[1:], strict=False):
+    for (here, mine), (there, theirs) in pairwise(hops):
         mine.require_equal(theirs, here=f"the {here}", there=f"the {there}")
     if not hops[0][1].records:
         raise DamagedError("no record made the journey")

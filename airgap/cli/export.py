@@ -22,7 +22,7 @@ from airgap.text import plural, size
 from airgap.trust import store as trust_store
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[int]):
     """A size in bytes, or with KiB, MiB or GiB."""
 
     name = "size"

@@ -295,9 +295,11 @@ def _deliver(
     from airgap.replay.transport import HttpTransport
 
     stopping = threading.Event()
-    around = Surroundings(
-        time.monotonic, lambda s: stopping.wait(s) and None, random.random, stopping.is_set
-    )
+
+    def pause(seconds: float) -> None:
+        stopping.wait(seconds)
+
+    around = Surroundings(time.monotonic, pause, random.random, stopping.is_set)
     with (
         HttpTransport(
             timeout=timeout,

@@ -35,9 +35,7 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
     home = on_side(home_path, "workstation")
     ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
     try:
-        states = (
-            [cast("State", state)] if state else [cast("State", s) for s in ("in_doubt", "dead")]
-        )
+        states: list[State] = [cast("State", state)] if state else ["in_doubt", "dead"]
         found = [{"state": s, **row} for s in states for row in ledger.unsettled(s, limit)]
     finally:
         ledger.close()

@@ -18,7 +18,7 @@ from airgap.trust.store import ANY_SOURCE, Role, TrustedKey
 _ROLES = ("exporter", "reviewer", "importer")
 
 
-class _Moment(click.ParamType):
+class _Moment(click.ParamType[datetime]):
     """A day or a date-time with its zone."""
 
     name = "date"

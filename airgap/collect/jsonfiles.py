@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import orjson
+
 from airgap import jsontext
 from airgap.catalog import Catalog
 from airgap.collect.payloads import Rules, records_of
@@ -158,8 +160,7 @@ def _read_value(
         [(value, raw, where)]
         if not isinstance(value, list)
         else [
-            (item, jsontext.orjson.dumps(item), f"{where}, element {i}")
-            for i, item in enumerate(value, 1)
+            (item, orjson.dumps(item), f"{where}, element {i}") for i, item in enumerate(value, 1)
         ]
     )
     for item, text, place in items:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from airgap import credentials, jsontext
 from airgap.catalog import Catalog, Dialect, JsonObject, Kind
 from airgap.errors import InputRefusedError
@@ -257,7 +259,7 @@ def _readings(body: str, encoding: object) -> Iterator[bytes]:
     else:
         yield body.encode()
         try:
-            yield jsontext.orjson.dumps(jsontext.orjson.loads(body))
+            yield orjson.dumps(orjson.loads(body))
         except ValueError:
             return
 

@@ -1,1 +1,4 @@
-"""The connected workstation: ledger, requests, delivery, receipts. Only this package may load a network module."""
+"""The connected workstation: ledger, requests, delivery, receipts.
+
+Only this package may load a network module.
+"""

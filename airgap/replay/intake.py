@@ -83,6 +83,12 @@ def dry_run(
     It works on a ledger of its own that is thrown away, by the same steps as an import.
 
     Args:
+        paths: the files, in any order.
+        home: the workstation's home.
+        trust: whose signatures count.
+        keyring: this side's credentials.
+        catalog: schemas and kinds.
+        routes: where requests would go.
         show: called for each request, in which masks stand for credentials.
     """
     with TemporaryDirectory(dir=home.folder("quarantine")) as folder:

@@ -9,7 +9,6 @@ tell duplicates.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -204,7 +203,8 @@ class Ledger:
         known = 0
         with self._db.transaction() as connection:
             number = connection.execute(
-                "INSERT INTO bundle (bundle_id, source, sequence, previous, created_at, imported_at, envelope)"
+                "INSERT INTO bundle"
+                " (bundle_id, source, sequence, previous, created_at, imported_at, envelope)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     bundle.document_id,

@@ -14,7 +14,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
+
+import orjson
 
 from airgap import __version__, jsontext
 from airgap.catalog import Catalog, Dialect, JsonObject, Kind
@@ -65,7 +67,7 @@ class RehearsalBeacon:
         *,
         port: int = 0,
         keep_requests: bool = False,
-        on_request: Any = None,  # noqa: ANN401
+        on_request: Any = None,
     ) -> None:
         self._catalog = catalog
         self._keep = keep_requests
@@ -89,7 +91,7 @@ class RehearsalBeacon:
         """Base URL, for both of the catalogue's bases."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> "RehearsalBeacon":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -220,7 +222,7 @@ def _raw_payload(headers: dict[str, str], body: bytes) -> JsonObject:
             raise _RefusedError(400, "the body is not gzip") from None
     if media_type == "application/json":
         try:
-            jsontext.orjson.loads(plain)
+            orjson.loads(plain)
         except ValueError:
             raise _RefusedError(400, "the body is not JSON") from None
     text = media_type == "application/json" and coding == "identity"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from airgap import __version__
-from airgap.catalog import Catalog, Dialect, Kind
+from airgap.catalog import Catalog, Dialect, JsonObject, Kind
 from airgap.credentials import Keyring, mask
 from airgap.errors import InputRefusedError, UsageError
 from airgap.replay.ledger import Entry
@@ -149,7 +149,7 @@ def build(batch: Batch, secret: str, routes: Routes) -> Request:
             headers["Content-Encoding"] = payload["content_encoding"]
         body = _raw_body(payload["encoding"], payload["body"])
     else:
-        fields = {place.name: secret} if place.location == "body" else {}
+        fields: JsonObject = {place.name: secret} if place.location == "body" else {}
         if batch.kind.batch_field is not None:
             fields |= {batch.kind.batch_field: [e.record.payload for e in batch.entries]}
         else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 import httpx
 
@@ -82,7 +82,7 @@ class HttpTransport:
                 hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
             ) from None
 
-    def __enter__(self) -> "HttpTransport":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

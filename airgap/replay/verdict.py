@@ -113,7 +113,7 @@ def _not_the_beacon(status: int, detail: str) -> Verdict:
     return Verdict("in_doubt", f"{detail}; is this the beacon?", status, stop=True)
 
 
-def _at(body: Any, pointer: str) -> Any:  # noqa: ANN401
+def _at(body: Any, pointer: str) -> Any:
     for part in pointer.lstrip("/").split("/"):
         body = body[part]
     return body

@@ -157,7 +157,9 @@ def refused(data: bytes, made: Envelope) -> dict[str, tuple[bytes, int, str]]:
             "the envelope's map header is longer than needed",
         ),
         "receipt-type": (
-            _with_envelope(data, lambda e: Envelope(envelope.RECEIPT_TYPE, e.payload, e.signatures)),
+            _with_envelope(
+                data, lambda e: Envelope(envelope.RECEIPT_TYPE, e.payload, e.signatures)
+            ),
             2,
             "the payload type is a receipt's",
         ),
@@ -207,7 +209,12 @@ def refused(data: bytes, made: Envelope) -> dict[str, tuple[bytes, int, str]]:
         "wrong-totals": (
             _resigned(
                 data,
-                {"totals": {**manifest["totals"], "license_verification": {"records": 2, "sums": {}}}},
+                {
+                    "totals": {
+                        **manifest["totals"],
+                        "license_verification": {"records": 2, "sums": {}},
+                    }
+                },
             ),
             7,
             "the manifest counts a record more than there is",
@@ -249,12 +256,18 @@ def files() -> dict[str, bytes]:
             "receipt.receipt": {"answers": made.document_id},
         },
         "totals": manifest["totals"],
-        "record_ids": [
-            record_id(SOURCE, r, schemas.kind(r.kind)).hex() for r in records()
-        ],
+        "record_ids": [record_id(SOURCE, r, schemas.kind(r.kind)).hex() for r in records()],
         "pre_authentication_encoding": [
-            {"payload_type": t, "payload_hex": p.hex(), "encoding_hex": envelope.pre_authentication_encoding(t, p).hex()}
-            for t, p in (("", b""), ("http://example.com/HelloWorld", b"hello world"), ("größe/型", b"\x00\xff"))
+            {
+                "payload_type": t,
+                "payload_hex": p.hex(),
+                "encoding_hex": envelope.pre_authentication_encoding(t, p).hex(),
+            }
+            for t, p in (
+                ("", b""),
+                ("http://example.com/HelloWorld", b"hello world"),
+                ("größe/型", b"\x00\xff"),
+            )
         ],
         "refused": {
             f"refused-{name}.airgap": {"step": step, "why": why}
