@@ -126,7 +126,7 @@ class Catalog:
             for name, entry in self._endpoints["credentials"].items()
         }
 
-    def kind(self, name: str) -> Kind:
+    def kind(self, name: str, *, where: str | None = None) -> Kind:
         """Return a kind.
 
         Raises:
@@ -137,6 +137,7 @@ class Catalog:
         except KeyError:
             raise InputRefusedError(
                 f"unknown kind {printable(name)!r}",
+                where=where,
                 expected=", ".join(self.kinds),
                 hint="a newer airgap may know it; else the file was not made by airgap",
             ) from None

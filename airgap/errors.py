@@ -23,11 +23,13 @@ class AirgapError(Exception):
         where: file, line or path in the record, where that helps.
         expected: what would have been accepted.
         found: what was there instead; never a credential.
-        hint: the next step.
+        hint: the next step; the class's own where it is None.
         details: further lines of the same sort, for instance one per violation.
     """
 
     exit_code = 1
+    next_step = "this should not happen: run `airgap --version` and report it with this message"
+    """The hint where the raiser gives none."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class AirgapError(Exception):
         self.where = where
         self.expected = expected
         self.found = found
-        self.hint = hint
+        self.hint = hint or self.next_step
         self.details = tuple(details)
 
     def as_json(self) -> dict[str, object]:
@@ -65,51 +67,60 @@ class UsageError(AirgapError):
     """The command was called in a way that it can't be, or the home is not set up for it."""
 
     exit_code = 2
+    next_step = "see the command's --help"
 
 
 class InputRefusedError(AirgapError):
     """A record or a file breaks its schema, or holds a name that nobody allowed."""
 
     exit_code = 3
+    next_step = "correct it at its source; nothing was taken over"
 
 
 class TrustError(AirgapError):
     """A signature, key, role, source or credential is not what the trust store demands."""
 
     exit_code = 4
+    next_step = "nothing was taken over; ask whoever holds the key"
 
 
 class DamagedError(AirgapError):
     """The file is damaged, or its parts contradict each other."""
 
     exit_code = 5
+    next_step = "copy the file from its origin again; nothing of it was taken over"
 
 
 class PartialDeliveryError(AirgapError):
     """Some records are dead letters or in doubt; the others are delivered."""
 
     exit_code = 6
+    next_step = "see `airgap ledger list`"
 
 
 class UnreachableError(AirgapError):
     """The beacon could not be reached or told us to come back; the records wait."""
 
     exit_code = 7
+    next_step = "airgap import --resume, once the network is back"
 
 
 class MediumError(AirgapError):
     """The medium or file system refused: space, permissions, or a read-back that differs."""
 
     exit_code = 8
+    next_step = "use another medium; nothing is lost"
 
 
 class SequenceError(AirgapError):
     """Two different bundles claim one place in a source's chain."""
 
     exit_code = 9
+    next_step = "find out which of the two is right; nothing was taken over"
 
 
 class InterruptedRunError(AirgapError):
     """The operator stopped the command; what was settled is on disk."""
 
     exit_code = 130
+    next_step = "run the command again; it goes on where it stopped"

@@ -40,10 +40,11 @@ def quarantine(path: Path, folder: Path) -> Iterator[BinaryIO]:
         if path.is_symlink():
             raise _not_regular(shown, "a symbolic link") from None
         raise refused("read", path, error) from None
+    status = os.fstat(source)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(source)
+        raise _not_regular(shown, "a folder, device or pipe")
     with os.fdopen(source, "rb", buffering=0) as medium, TemporaryFile(dir=folder) as copy:
-        status = os.fstat(medium.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_regular(shown, "a folder, device or pipe")
         if status.st_size > MAX_FILE_SIZE:
             raise InputRefusedError(
                 "the file is too large",

@@ -105,7 +105,7 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
     Raises:
         InputRefusedError: naming path, expected and found.
     """
-    kind = catalog.kind(record.kind)
+    kind = catalog.kind(record.kind, where=where)
     dialect = kind.dialects.get(record.dialect)
     if dialect is None:
         raise InputRefusedError(

@@ -66,7 +66,7 @@ def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:
     problem = _scan(data, max_objects)
     if problem is None:
         try:
-            value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_no_ext)
+            value = msgpack.unpackb(data, raw=False, object_hook=_text_keys, ext_hook=_no_ext)
         except (ValueError, RecursionError, msgpack.UnpackException) as error:
             problem = f"{type(error).__name__}"
         else:
@@ -125,6 +125,13 @@ def _same(value: object, data: bytes) -> bool:
         return encode(value) == data
     except (ValueError, TypeError, OverflowError):
         return False
+
+
+def _text_keys(value: dict[Any, Any]) -> dict[Any, Any]:
+    # strict_map_key lets binary keys through.
+    if not all(isinstance(key, str) for key in value):
+        raise ValueError("a key that is not text")
+    return value
 
 
 def _no_ext(_code: int, _data: bytes) -> Any:

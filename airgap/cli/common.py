@@ -14,6 +14,7 @@ from airgap import catalog, credentials
 from airgap.errors import AirgapError
 from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
+from airgap.text import lines, printable
 from airgap.trust.keys import Passphrase
 
 _RESULT = "airgap.result"
@@ -36,11 +37,11 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print a line for people."""
         if not self.quiet:
-            click.echo(text, err=self.as_json)
+            click.echo(lines(text), err=self.as_json)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
-        click.echo(f"airgap: warning: {text}", err=True)
+        click.echo(lines(f"airgap: warning: {text}"), err=True)
 
     def result(self, value: dict[str, Any]) -> None:
         """Print the command's result for machines."""
@@ -50,7 +51,8 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; columns whose heading ends in ``#`` are numbers."""
-        if self.quiet:
+        rows = list(rows)
+        if self.quiet or not rows:
             return
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -66,7 +68,7 @@ class Output:
                 no_wrap=number or column in _NEVER_WRAPPED,
             )
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         stream = sys.stderr if self.as_json else sys.stdout
         width = None if stream.isatty() else 120
         Console(file=stream, width=width, markup=False, highlight=False, emoji=False).print(table)
@@ -107,18 +109,17 @@ def show_error(error: AirgapError, *, as_json: bool) -> None:
     """Print an error for people on stderr, and for machines on stdout."""
     if as_json:
         click.echo(_redact(json.dumps(error.as_json(), ensure_ascii=False)))
-    lines = [f"airgap: error: {error.message}"]
+    said = [f"airgap: error: {error.message}"]
     for label, text in (
         ("where", error.where),
         ("expected", error.expected),
         ("found", error.found),
     ):
         if text:
-            lines.append(f"  {label + ':':<10}{text}")
-    lines.extend(f"  also:     {text}" for text in error.details)
-    if error.hint:
-        lines.append(f"airgap: hint: {error.hint}")
-    click.echo(_redact("\n".join(lines)), err=True)
+            said.append(f"  {label + ':':<10}{text}")
+    said.extend(f"  also:     {text}" for text in error.details)
+    said.append(f"airgap: hint: {error.hint}")
+    click.echo(_redact(lines("\n".join(said))), err=True)
 
 
 def _redact(text: str) -> str:

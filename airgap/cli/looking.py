@@ -117,5 +117,5 @@ def signature_lines(document: Document) -> list[str]:
 
 def with_hint(error: TrustError) -> TrustError:
     """Return the error with a hint at ``--unverified``."""
-    error.hint = f"{error.hint}; to look at it all the same: --unverified" if error.hint else None
+    error.hint = f"{error.hint}; to look at it all the same: --unverified"
     return error

@@ -94,7 +94,7 @@ def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Re
         if not isinstance(body["kind"], str) or not isinstance(body.get("headers", {}), dict):
             raise InputRefusedError("kind is not text, or headers no object", where=where)
         return _Request(
-            catalog.kind(body["kind"]),
+            catalog.kind(body["kind"], where=where),
             body["payload"],
             body.get("headers", {}),
             body.get("dialect"),

@@ -1,0 +1,35 @@
+"""Fixtures: two homes that trust each other, a stick, and a real HTTP server on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import Site
+
+from airgap import catalog
+from airgap.replay.rehearsal import RehearsalBeacon
+
+
+@pytest.fixture(scope="session")
+def schemas() -> catalog.Catalog:
+    return catalog.load()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site.build(tmp_path)
+
+
+@pytest.fixture
+def beacon(schemas: catalog.Catalog) -> Iterator[RehearsalBeacon]:
+    with RehearsalBeacon(schemas, keep_requests=True) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AIRGAP_LICENSE_KEY", "AIRGAP_API_KEY", "AIRGAP_PASSPHRASE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path / "no-home"))
