@@ -156,11 +156,14 @@ class Delivery:
             if self._delayed and self._delayed[0].due <= self._around.monotonic():
                 delayed = heapq.heappop(self._delayed)
                 batch, attempt = delayed.batch, delayed.attempt
-            else:
+            elif len(self._flying) + len(ready) + len(self._delayed) < self._pace.in_flight:
                 following = next(queue, None)
                 if following is None:
                     break
                 batch, attempt = following, 1
+            else:
+                # What waits to be sent again keeps its place: a busy beacon gets no new requests.
+                break
             if batch.credential not in self._report.held:
                 ready.append((batch, attempt))
         return ready

@@ -1,0 +1,121 @@
+"""Promise 8: the isolated side opens no connection and loads no network module; help is quick."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import report, run, write_lines
+
+from airgap.cli.main import COMMANDS
+
+_WATCHED = """
+import sys
+def watch(event, args):
+    if event.startswith("socket.") or event in ("urllib.Request", "http.client.connect"):
+        sys.stderr.write(f"NETWORK {event}\\n")
+        raise SystemExit(99)
+sys.addaudithook(watch)
+from airgap.cli.main import main
+try:
+    main()
+finally:
+    bad = {"socket", "_socket", "ssl", "_ssl", "http.client", "httpx", "urllib.request", "asyncio"}
+    loaded = sorted(bad & sys.modules.keys())
+    if loaded:
+        sys.stderr.write(f"LOADED {loaded}\\n")
+"""
+
+
+def watched(*arguments: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _WATCHED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "NETWORK" not in done.stderr
+    assert "LOADED" not in done.stderr, done.stderr
+    return done
+
+
+def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tmp_path):
+    source = write_lines(tmp_path / "usage.jsonl", [report(1)])
+    home = ("--home", site.isolated)
+    for arguments in (
+        ("init", "--home", tmp_path / "other", "--source", "x"),
+        ("key", "generate", "--home", tmp_path / "other", "--no-passphrase"),
+        ("key", "list", *home),
+        ("trust", "list", *home),
+        ("collect", *home, source),
+        ("export", *home, "--to", site.stick),
+        ("status", *home),
+    ):
+        assert watched(*arguments).returncode == 0, arguments
+    site.import_(beacon.url)
+    for arguments in (
+        ("inspect", *home, site.bundle),
+        ("cat", *home, site.bundle),
+        ("verify", *home, site.stick),
+        ("receipt", "apply", *home, site.stick),
+        ("status", *home, "--json"),
+    ):
+        assert watched(*arguments).returncode == 0, arguments
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_loads_no_network_module_and_shows_an_example(name):
+    done = watched(*name.split(), "--help")
+    assert done.returncode == 0
+    if name in ("key", "trust", "ledger", "receipt"):
+        return
+    assert "airgap demo" in done.stdout if not name else "Example" in done.stdout
+
+
+def test_help_loads_no_heavy_module():
+    code = "import sys; from airgap.cli.main import main\ntry: main()\nfinally: sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+    )
+    heavy = {
+        "cryptography",
+        "jsonschema",
+        "jsonschema_rs",
+        "msgpack",
+        "orjson",
+        "zstandard",
+        "rich",
+        "sqlite3",
+    }
+    assert not heavy & set(done.stderr.split())
+
+
+def test_every_command_prints_one_json_object_and_nothing_else_on_stdout(site, beacon):
+    source = write_lines(site.root / "usage.jsonl", [report(1)])
+    isolated, workstation = ("--home", site.isolated), ("--home", site.workstation)
+    url = ("--beacon-url", beacon.url, "--license-file", site.license_file)
+    for arguments in (
+        ("key", "list", *isolated),
+        ("key", "fingerprint", *isolated),
+        ("trust", "list", *isolated),
+        ("collect", *isolated, source),
+        ("export", *isolated, "--to", site.stick),
+        ("inspect", *isolated, site.stick / "bank-a.prod-000001.airgap"),
+        ("cat", *isolated, site.stick / "bank-a.prod-000001.airgap"),
+        ("verify", *isolated, site.stick),
+        ("import", *workstation, site.stick, *url, "--dry-run"),
+        ("import", *workstation, site.stick, *url),
+        ("ledger", "list", *workstation),
+        ("receipt", "apply", *isolated, site.stick),
+        ("status", *isolated),
+        ("status", *workstation),
+        ("demo",),
+    ):
+        assert isinstance(json.loads(run(*arguments, "--json").stdout), dict), arguments
+
+
+def test_errors_are_one_json_object_too(site):
+    result = run("export", "--home", site.isolated, "--to", "/nowhere", "--json", code=2)
+    value = json.loads(result.stdout)
+    assert (value["error"], value["exit_code"]) == ("UsageError", 2)
+    assert value["hint"]
