@@ -25,7 +25,6 @@ from airgap.outbox import Outbox
 from airgap.records import Totals
 from airgap.replay.ledger import Ledger
 from airgap.replay.receipts import RECEIPT_SUFFIX
-from airgap.replay.rehearsal import RehearsalBeacon
 from airgap.timestamps import system_clock
 from airgap.trust import store as trust_store
 
@@ -83,6 +82,8 @@ class _Demo:
 
     def run(self, file: Path | None) -> list[tuple[str, Totals]]:
         """Run all steps; return the totals of each hop."""
+        from airgap.replay.rehearsal import RehearsalBeacon
+
         source = self._folder / "usage.jsonl"
         source.write_bytes(file.read_bytes() if file else self._schemas.sample_bytes())
         self._folder.joinpath("stick").mkdir()

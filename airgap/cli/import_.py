@@ -292,7 +292,14 @@ def _deliver(
 ) -> Report:
     if not ledger.credentials_waiting():
         return Report()
-    from airgap.replay.transport import HttpTransport
+    try:
+        from airgap.replay.transport import HttpTransport
+    except ImportError:
+        raise UsageError(
+            "delivery needs the HTTP client, which is not installed",
+            expected="httpx, which the workstation's installation has",
+            hint="pip install 'airgap[importer]'",
+        ) from None
 
     stopping = threading.Event()
 

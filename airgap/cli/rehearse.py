@@ -8,7 +8,6 @@ import click
 from airgap import catalog
 from airgap.cli.common import Output, airgap_command
 from airgap.errors import UsageError
-from airgap.replay.rehearsal import RehearsalBeacon, Seen
 from airgap.text import plural
 
 
@@ -31,6 +30,7 @@ def command(out: Output, port: int) -> None:
       airgap rehearse
       airgap import /media/stick --beacon-url http://127.0.0.1:8321 --api-url http://127.0.0.1:8321
     """
+    from airgap.replay.rehearsal import RehearsalBeacon, Seen
 
     def show(seen: Seen) -> None:
         what = f"{seen.kind}, {plural(seen.records, 'record')}" if seen.kind else seen.note

@@ -9,9 +9,9 @@ from typing import Literal, cast
 
 from airgap.catalog import Catalog, Kind
 from airgap.credentials import Keyring
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError, Transport
 from airgap.replay.ledger import Ledger, Settled, State
 from airgap.replay.requests import Batch, Routes, batches, build
-from airgap.replay.transport import Answer, DoubtfulError, NotSentError, Transport
 from airgap.replay.verdict import Verdict, judge
 
 Stop = Literal["", "unreachable", "not_the_beacon", "interrupted"]

@@ -2,15 +2,15 @@
 
 import os
 import ssl
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import httpx
 
 from airgap.errors import UsageError
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError
 from airgap.replay.requests import Request
 from airgap.timestamps import Clock
 
@@ -18,36 +18,6 @@ _MAX_ANSWER = 1024**2
 # A connection that lay idle longer may be closed by the server just as a request leaves, which
 # would leave doubt; a new connection costs less than a doubt.
 _KEEP_ALIVE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer: status, body of at most 1 MiB, and Retry-After in seconds or None."""
-
-    status: int
-    body: bytes
-    retry_after: float | None = None
-
-
-class NotSentError(Exception):
-    """Nothing of the request reached the server: it can be sent again."""
-
-
-class DoubtfulError(Exception):
-    """The request was cut off after sending began: the server may have counted it."""
-
-
-class Transport(Protocol):
-    """Sends requests; safe to be called from several threads."""
-
-    def send(self, request: Request) -> Answer:
-        """Send a request and return the answer.
-
-        Raises:
-            NotSentError: the server saw nothing of it.
-            DoubtfulError: the server may have seen it.
-        """
-        ...
 
 
 class HttpTransport:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from airgap.catalog import JsonObject, Kind, matches
-from airgap.replay.transport import Answer
+from airgap.replay.answers import Answer
 
 Meaning = Literal["delivered", "dead", "in_doubt", "again", "halve", "held", "stop"]
 

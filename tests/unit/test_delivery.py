@@ -10,10 +10,10 @@ from airgap import catalog, timestamps
 from airgap.collect.payloads import Rules, records_of
 from airgap.credentials import Keyring, fingerprint
 from airgap.records import record_id
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError
 from airgap.replay.delivery import Delivery, Pace, Surroundings
 from airgap.replay.ledger import Ledger, LedgerBundle
 from airgap.replay.requests import Request, Routes
-from airgap.replay.transport import Answer, DoubtfulError, NotSentError
 
 SCHEMAS = catalog.load()
 OK = {

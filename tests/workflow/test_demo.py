@@ -69,6 +69,7 @@ def wheel(tmp_path_factory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / name).exists():
             target.write_bytes((REPOSITORY / name).read_bytes())
+    (tree / "keys").mkdir(exist_ok=True)
     (tree / "keys" / "stray.pem").write_text("a private key that lies about\n")
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", tree / "dist", tree],
