@@ -59,6 +59,7 @@ CREATE TABLE bundle_record (
     record INTEGER NOT NULL REFERENCES record,
     PRIMARY KEY (bundle, record)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bundle_by_record ON bundle_record (record);
 CREATE TABLE receipt (
     receipt_id TEXT PRIMARY KEY,
     bundle INTEGER NOT NULL REFERENCES bundle,
@@ -70,7 +71,8 @@ CREATE TABLE receipt (
 ) STRICT
 """
 _SCOPE = (
-    "number IN (SELECT record FROM bundle_record WHERE bundle IN (SELECT bundle FROM temp.scope))"
+    "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
+    " WHERE b.record = record.number)"
 )
 _PAGE = 500
 

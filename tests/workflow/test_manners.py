@@ -1,0 +1,233 @@
+"""How commands behave around the edges: homes, configuration, quiet, concurrency, mistakes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from support import LICENSE, REPOSITORY, SOURCE, report, run, write_lines
+
+from airgap.cli.main import COMMANDS
+from airgap.files import exclusive
+
+
+def test_every_mistake_about_homes_has_its_own_message(site, tmp_path):
+    missing = run("status", "--home", tmp_path / "nowhere", code=2).output
+    assert "there is no airgap home here" in missing
+    assert "airgap init --source NAME" in missing
+    wrong = run("export", "--home", site.workstation, "--to", site.stick, code=2).output
+    assert "this home is the workstation side's" in wrong
+    again = run("init", "--home", site.isolated, "--source", "x", code=2).output
+    assert "there is a home already: isolated side, bank-a.prod" in again
+    assert (
+        "can't be used"
+        in run("init", "--home", tmp_path / "x", "--source", "Bank A", code=2).output
+    )
+    assert "say which side" in run("init", "--home", tmp_path / "x", code=2).output
+    (tmp_path / "file").write_text("")
+    run("init", "--home", tmp_path / "file", "--source", "x", code=2)
+    (site.isolated / "airgap.toml").write_text("side = ")
+    assert "configuration can't be read" in run("status", "--home", site.isolated, code=2).output
+
+
+def test_export_without_a_key_says_how_to_make_one(tmp_path):
+    home = tmp_path / "home"
+    run("init", "--home", home, "--source", "x")
+    path = write_lines(tmp_path / "usage.jsonl", [report(1)])
+    run("collect", "--home", home, path)
+    assert "airgap key generate" in run("export", "--home", home, "--to", tmp_path, code=2).output
+
+
+def test_options_come_from_flag_then_environment_then_the_homes_file(site, beacon, monkeypatch):
+    site.collect([report(1)])
+    site.export()
+    file = site.workstation / "airgap.toml"
+    table = f'[import]\nlicense_file = ["{site.license_file}"]\nbeacon_url = "http://127.0.0.1:1"\n'
+    file.write_text(file.read_text() + table)
+    monkeypatch.setenv("AIRGAP_BEACON_URL", "http://127.0.0.1:2")
+    arguments = ("import", "--home", site.workstation, site.stick, "--dry-run", "--json")
+    shown = json.loads(run(*arguments, "--beacon-url", beacon.url).stdout)
+    assert shown["requests"][0]["url"].startswith(beacon.url)
+    shown = json.loads(run(*arguments).stdout)
+    assert shown["requests"][0]["url"].startswith("http://127.0.0.1:2/")
+    monkeypatch.delenv("AIRGAP_BEACON_URL")
+    shown = json.loads(run(*arguments).stdout)
+    assert shown["requests"][0]["url"].startswith("http://127.0.0.1:1/")
+
+
+def test_credentials_may_come_from_the_environment_and_never_from_the_command_line(
+    site, beacon, monkeypatch
+):
+    site.collect([report(1)])
+    site.export()
+    monkeypatch.setenv("AIRGAP_LICENSE_KEY", LICENSE)
+    run("import", "--home", site.workstation, site.stick, "--beacon-url", beacon.url)
+    assert beacon.totals.records == 1
+    for name in COMMANDS:
+        for parameter in run(name, "--help").output.split():
+            assert parameter not in ("--license", "--api-key", "--passphrase")
+
+
+def test_a_dialect_can_be_chosen_where_it_takes_the_same_credential(site, beacon):
+    site.collect([report(1)])
+    site.export()
+    site.import_(beacon.url, "--dialect", "usage_report=slang", "--dry-run", code=2)
+    assert "can't be sent in the dialect" in (
+        site.import_(beacon.url, "--dialect", "usage_report=api-key", "--dry-run", code=2).output
+    )
+    site.import_(beacon.url, "--dialect", "usage_report=langgraph-api")
+    assert beacon.seen[0].path == "/v1/beacon/metadata/submit"
+    assert json.loads(beacon.seen[0].body)["license_key"] == LICENSE
+
+
+def test_quiet_prints_nothing_but_errors(site, beacon):
+    site.collect([report(1)])
+    assert run("export", "--home", site.isolated, "--to", site.stick, "--quiet").output == ""
+    assert site.import_(beacon.url, "--quiet").output == ""
+    assert (
+        "REFUSED"
+        not in site.import_paths([site.license_file], beacon.url, "--quiet", code=5).stdout
+    )
+
+
+def test_a_second_export_or_import_at_the_same_time_is_refused(site, beacon):
+    site.collect([report(1)])
+    with exclusive(site.isolated / "export.lock", "export"):
+        assert "another airgap export" in site.export(code=2).output
+    site.export()
+    with exclusive(site.workstation / "import.lock", "import"):
+        assert "another airgap import" in site.import_(beacon.url, code=2).output
+    site.import_(beacon.url)
+
+
+def test_a_folder_without_bundles_and_a_missing_path_say_so(site, beacon):
+    assert "no .airgap file" in site.import_(beacon.url, code=2).output
+    missing = site.import_paths([site.stick / "x.airgap"], beacon.url, code=2)
+    assert "no such file or folder" in missing.output
+    assert "name the files or folders" in run("import", "--home", site.workstation, code=2).output
+
+
+def test_a_receipt_that_can_not_be_written_beside_the_bundle_stays_in_the_home(site, beacon):
+    site.collect([report(1)])
+    site.export()
+    (site.stick / f"{SOURCE}-000001-r1.receipt").write_bytes(b"something of the operator's")
+    result = site.import_(beacon.url)
+    assert "the receipt stays in the home" in result.output
+    [kept] = (site.workstation / "receipts").glob("*.receipt")
+    run("receipt", "apply", "--home", site.isolated, kept)
+    assert site.status()["confirmed"]["usage_report"]["records"] == 1
+    assert (
+        site.stick / f"{SOURCE}-000001-r1.receipt"
+    ).read_bytes() == b"something of the operator's"
+
+
+def test_import_works_without_the_http_client_up_to_the_point_of_sending(site, tmp_path):
+    site.collect([report(1)])
+    site.export()
+    (tmp_path / "httpx.py").write_text("raise ImportError('not installed')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    arguments = [
+        "import",
+        "--home",
+        site.workstation,
+        site.stick,
+        "--license-file",
+        site.license_file,
+    ]
+
+    def go(*more):
+        return subprocess.run(
+            [sys.executable, "-m", "airgap", *map(str, (*arguments, *more))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert go("--dry-run").returncode == 0
+    done = go()
+    assert done.returncode == 2
+    assert "pip install 'airgap[importer]'" in done.stderr
+    assert site.status("workstation")["states"]["usage_report"] == {"waiting": 1}
+
+
+def test_output_cut_off_by_the_reader_is_no_error(site):
+    site.collect(
+        [report(n, n % 24, to_timestamp=f"2026-03-{1 + n % 28:02d}T00:00:00Z") for n in range(2000)]
+    )
+    site.export()
+    done = subprocess.run(
+        f"{sys.executable} -m airgap cat --home {site.isolated} {site.bundle} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_standard_input_is_a_source(site):
+    run("collect", "--home", site.isolated, "-", stdin=json.dumps(report(1)).encode())
+    assert site.status()["waiting"]["usage_report"]["records"] == 1
+
+
+def test_the_rehearsal_beacon_runs_by_itself_and_counts(site):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airgap", "rehearse", "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    url = re.search(r"http://\S+(?=;)", process.stderr.readline())[0]
+    site.collect([report(4)])
+    site.export()
+    site.import_(url)
+    process.terminate()
+    output, _ = process.communicate(timeout=20)
+    value = json.loads(output)
+    assert value["requests"] == {"204": 1}
+    assert value["totals"]["usage_report"]["sums"]["langgraph.platform.runs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "note"),
+    [
+        ("/v1/elsewhere", b"{}", 404, "no documented endpoint"),
+        ("/v1/beacon/verify", b"{}", 401, "no credential"),
+        ("/v1/beacon/verify", b"not json", 400, "not JSON"),
+        ("/v1/beacon/verify", b'{"license":"x","more":1}', 422, "unknown 'more'"),
+        ("/v1/metadata/submit", b'{"from_timestamp":"x"}', 401, "no credential"),
+        ("/v1/metadata/submit", json.dumps(report(1, logs=["x"])).encode(), 422, "/logs"),
+        ("/v1/beacon/ingest-traces", b'{"license":"x","trace_transactions":[]}', 422, "1 to 500"),
+        ("/v1/beacon/v1/metrics", b"{}", 401, "X-Langchain-License-Key"),
+    ],
+)
+def test_the_rehearsal_beacon_refuses_what_is_not_documented(beacon, path, body, status, note):
+    import httpx
+
+    answer = httpx.post(
+        beacon.url + path, content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == status
+    assert note in answer.json()["detail"]
+
+
+def test_every_example_in_the_readme_names_options_that_exist():
+    text = (REPOSITORY / "README.md").read_text() + (REPOSITORY / "keys" / "README.md").read_text()
+    helps = {name: run(name, "--help").output for name in COMMANDS}
+    for group, subcommands in (
+        ("key", ("generate", "list", "fingerprint")),
+        ("trust", ("add", "list", "remove", "revoke")),
+        ("ledger", ("list", "resolve")),
+        ("receipt", ("apply",)),
+    ):
+        helps[group] += "".join(run(group, sub, "--help").output for sub in subcommands)
+    names = "|".join(COMMANDS)
+    for line in re.findall(rf"airgap ((?:{names}) [^`\n]*)", text):
+        name = line.split()[0]
+        for option in re.findall(r"(?<![\w-])--[a-z-]+", line):
+            known = helps[name] + "".join(helps.values() if "   " in line else [])
+            assert option in known, f"{name} has no {option}"
