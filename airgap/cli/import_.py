@@ -36,7 +36,7 @@ from airgap.errors import (
 from airgap.export import BUNDLE_SUFFIX
 from airgap.files import exclusive
 from airgap.home import Home
-from airgap.replay import intake
+from airgap.replay import chain, intake
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger, LedgerBundle
@@ -274,7 +274,7 @@ def _show_imported(out: Output, ledger: Ledger, result: Imported) -> None:
         out.say(f"{title}: imported before; nothing of it is delivered twice")
     for warning in result.verified.warnings:
         out.warn(warning)
-    missing = ledger.missing_sequences(manifest["source"])
+    missing = chain.missing(ledger, manifest["source"])
     if missing:
         names = ", ".join(map(str, missing[:10])) + (" and more" if len(missing) > 10 else "")
         out.warn(f"not seen of {manifest['source']}: bundle {names}")

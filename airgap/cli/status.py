@@ -95,6 +95,7 @@ def _isolated(out: Output, home: Home) -> None:
 
 
 def _workstation(out: Output, home: Home) -> None:
+    from airgap.replay import chain
     from airgap.replay.ledger import Ledger
 
     ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
@@ -102,7 +103,7 @@ def _workstation(out: Output, home: Home) -> None:
         bundles = ledger.bundles()
         states = ledger.states(scoped=False)
         sources = sorted({b.source for b in bundles})
-        missing = {source: ledger.missing_sequences(source) for source in sources}
+        missing = {source: chain.missing(ledger, source) for source in sources}
     finally:
         ledger.close()
     newest = {s: max(b.sequence for b in bundles if b.source == s) for s in sources}

@@ -10,6 +10,7 @@ from airgap.catalog import Catalog
 from airgap.credentials import Keyring
 from airgap.errors import AirgapError
 from airgap.home import Home
+from airgap.replay import chain
 from airgap.replay.ledger import Ledger, LedgerBundle
 from airgap.replay.requests import Batch, Request, Routes, plan
 from airgap.text import printable
@@ -117,7 +118,7 @@ def _import_one(
     try:
         with media.quarantine(path, home.folder("quarantine")) as stream:
             bundle = verify.verify_bundle(stream, name=name, trust=trust, catalog=catalog)
-            there = ledger.find_bundle(bundle)
+            there = chain.find(ledger, bundle)
             if there is not None:
                 return Imported(path, there, bundle, new=False, known=0, error=None)
             keyring.require(bundle.manifest["credentials"])

@@ -17,7 +17,7 @@ from airgap import timestamps
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database
-from airgap.errors import DamagedError, SequenceError
+from airgap.errors import DamagedError
 from airgap.records import Record, Totals
 from airgap.verify import VerifiedBundle
 
@@ -85,6 +85,7 @@ class LedgerBundle:
     bundle_id: str
     source: str
     sequence: int
+    previous: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,36 +162,13 @@ class Ledger:
                 (detail, now),
             ).rowcount
 
-    def find_bundle(self, bundle: VerifiedBundle) -> LedgerBundle | None:
-        """Return the ledger's entry of a bundle, or None where it was not imported yet.
+    def bundle(self, bundle_id: str) -> LedgerBundle | None:
+        """Return the bundle with this id, or None."""
+        return self._bundle_where("bundle_id = ?", bundle_id)
 
-        Raises:
-            SequenceError: its place in the source's chain is taken by another, or the chain does
-                not lead through it.
-        """
-        row = self._bundle_where("bundle_id = ?", bundle.document_id)
-        if row is not None:
-            return row
-        taken = self._bundle_where("source = ? AND sequence = ?", bundle.source, bundle.sequence)
-        if taken is not None:
-            raise _fork(bundle, f"bundle {bundle.sequence}", taken.bundle_id, bundle.document_id)
-        before = self._bundle_where(
-            "source = ? AND sequence = ?", bundle.source, bundle.sequence - 1
-        )
-        previous = bundle.manifest["previous"]
-        if (bundle.sequence == 1) != (previous is None):
-            raise _fork(bundle, "the first bundle", "none before it", str(previous))
-        if before is not None and before.bundle_id != previous:
-            raise _fork(bundle, f"bundle {before.sequence}", before.bundle_id, str(previous))
-        after = self._connection.execute(
-            "SELECT previous FROM bundle WHERE source = ? AND sequence = ?",
-            (bundle.source, bundle.sequence + 1),
-        ).fetchone()
-        if after is not None and after[0] != bundle.document_id:
-            raise _fork(
-                bundle, f"what bundle {bundle.sequence + 1} follows", after[0], bundle.document_id
-            )
-        return None
+    def bundle_at(self, source: str, sequence: int) -> LedgerBundle | None:
+        """Return the bundle at a place of a source's chain, or None."""
+        return self._bundle_where("source = ? AND sequence = ?", source, sequence)
 
     def add_bundle(self, bundle: VerifiedBundle) -> tuple[LedgerBundle, int]:
         """Take in a verified bundle, all of its records or none.
@@ -221,7 +199,11 @@ class Ledger:
             for identifier, record in bundle.records():
                 known += not self._add_record(number, identifier, record, now, bundle.name)
             entry = LedgerBundle(
-                int(number or 0), bundle.document_id, bundle.source, bundle.sequence
+                int(number or 0),
+                bundle.document_id,
+                bundle.source,
+                bundle.sequence,
+                bundle.manifest["previous"],
             )
             self.bundle_totals(entry).require_equal(
                 bundle.totals, here="the ledger", there="the bundle"
@@ -300,24 +282,17 @@ class Ledger:
     def bundles(self) -> list[LedgerBundle]:
         """Return all bundles, by source and sequence."""
         rows = self._connection.execute(
-            "SELECT number, bundle_id, source, sequence FROM bundle ORDER BY source, sequence"
+            "SELECT number, bundle_id, source, sequence, previous FROM bundle"
+            " ORDER BY source, sequence"
         )
         return [LedgerBundle(*row) for row in rows]
 
-    def missing_sequences(self, source: str) -> list[int]:
-        """Return the sequences below the source's newest that were never imported, at most 100."""
-        seen = [
-            row[0]
-            for row in self._connection.execute(
-                "SELECT sequence FROM bundle WHERE source = ? ORDER BY sequence", (source,)
-            )
-        ]
-        missing: list[int] = []
-        expected = 1
-        for sequence in seen:
-            missing.extend(range(expected, min(sequence, expected + 100)))
-            expected = sequence + 1
-        return missing[:100]
+    def sequences(self, source: str) -> list[int]:
+        """Return the sequences of a source that were imported, ascending."""
+        rows = self._connection.execute(
+            "SELECT sequence FROM bundle WHERE source = ? ORDER BY sequence", (source,)
+        )
+        return [row[0] for row in rows]
 
     def bundle_totals(self, bundle: LedgerBundle, state: State | None = None) -> Totals:
         """Return the totals of a bundle's records, or of those in one state."""
@@ -455,7 +430,8 @@ class Ledger:
 
     def _bundle_where(self, condition: str, *values: object) -> LedgerBundle | None:
         row = self._connection.execute(
-            f"SELECT number, bundle_id, source, sequence FROM bundle WHERE {condition}", values
+            f"SELECT number, bundle_id, source, sequence, previous FROM bundle WHERE {condition}",
+            values,
         ).fetchone()
         return None if row is None else LedgerBundle(*row)
 
@@ -488,14 +464,3 @@ class Ledger:
                 hint="nothing was taken over; the exporter that made this is broken",
             )
         return bool(added)
-
-
-def _fork(bundle: VerifiedBundle, what: str, expected: str, found: str) -> SequenceError:
-    return SequenceError(
-        f"the chain of {bundle.source} forks: {what} is another one here",
-        where=bundle.name,
-        expected=expected,
-        found=found,
-        hint="a restored snapshot or a cloned machine exports under the same name; "
-        "find out which host is right before anything is sent; nothing was taken over",
-    )
