@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from airgap import catalog, media, timestamps
+from airgap.cli import import_view as view
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -22,23 +22,16 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
     read_credentials,
-    show_error,
 )
 from airgap.credentials import Keyring
 from airgap.errors import (
-    AirgapError,
-    InterruptedRunError,
-    MediumError,
-    PartialDeliveryError,
-    UnreachableError,
     UsageError,
 )
 from airgap.export import BUNDLE_SUFFIX
 from airgap.files import exclusive
 from airgap.home import Home
-from airgap.replay import chain, intake
+from airgap.replay import intake
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
-from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger, LedgerBundle
 from airgap.replay.receipts import MadeReceipt, make_receipt
 from airgap.replay.requests import Batch, Request, Routes, check_base
@@ -163,7 +156,7 @@ def command(
                 trust,
                 keyring,
                 schemas,
-                lambda r: _show_imported(out, ledger, r),
+                lambda r: view.show_imported(out, ledger, r),
             )
             bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
             if resume:
@@ -183,8 +176,8 @@ def command(
             receipts = _receipts(
                 home, ledger, list(bundles.values()), key, trust, schemas, with_answers=with_answers
             )
-            _place_receipts(out, receipts, receipt_to or _folder_of(files))
-            _finish(out, ledger, imported, report, receipts)
+            view.place_receipts(out, receipts, receipt_to or _folder_of(files))
+            view.finish(out, ledger, imported, report, receipts)
         finally:
             ledger.close()
 
@@ -249,7 +242,7 @@ def _dry_run(
         f"{plural(len(shown), 'request')} with {plural(records, 'record')} would leave; "
         "keys are masked. Nothing was sent or written. Next: the same command without --dry-run"
     )
-    _raise_first(imported)
+    view.raise_first(imported)
 
 
 def _readable(request: Request) -> str:
@@ -257,27 +250,6 @@ def _readable(request: Request) -> str:
         return request.body.decode()
     except UnicodeDecodeError:
         return f"({len(request.body)} bytes, not text)"
-
-
-def _show_imported(out: Output, ledger: Ledger, result: Imported) -> None:
-    if result.error is not None:
-        out.say(f"{result.path}: REFUSED")
-        show_error(result.error, as_json=False)
-        return
-    assert result.verified is not None
-    manifest = result.verified.manifest
-    title = f"{result.path}: bundle {manifest['sequence']} of {manifest['source']}"
-    if result.new:
-        known = f", {result.known:,} of them known from another bundle" if result.known else ""
-        out.say(f"{title}: verified, {plural(manifest['records'], 'record')}{known}")
-    else:
-        out.say(f"{title}: imported before; nothing of it is delivered twice")
-    for warning in result.verified.warnings:
-        out.warn(warning)
-    missing = chain.missing(ledger, manifest["source"])
-    if missing:
-        names = ", ".join(map(str, missing[:10])) + (" and more" if len(missing) > 10 else "")
-        out.warn(f"not seen of {manifest['source']}: bundle {names}")
 
 
 def _deliver(
@@ -315,7 +287,7 @@ def _deliver(
             clock=timestamps.system_clock,
         ) as transport,
         _stop_on_signal(out, stopping),
-        _progress(out, ledger) as progress,
+        view.progress(out, ledger) as progress,
     ):
         return Delivery(ledger, schemas, keyring, routes, transport, pace, around, progress).run()
 
@@ -337,27 +309,6 @@ def _stop_on_signal(out: Output, stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _progress(out: Output, ledger: Ledger) -> Iterator[Any]:
-    """Show progress on a terminal, and nothing elsewhere."""
-    if out.quiet or out.as_json or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    total = sum(states.get("waiting", 0) for states in ledger.states(scoped=True).values())
-    with Progress(
-        "delivering",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("delivering", total=total)
-        yield lambda count: bar.advance(task, count)
-
-
 def _receipts(
     home: Home,
     ledger: Ledger,
@@ -377,105 +328,3 @@ def _receipts(
 
 def _folder_of(files: list[Path]) -> Path | None:
     return files[0].parent if files else None
-
-
-def _place_receipts(out: Output, receipts: list[MadeReceipt], folder: Path | None) -> None:
-    for receipt in receipts:
-        if folder is None:
-            out.say(f"Receipt: {receipt.path}")
-            continue
-        try:
-            path = media.place(receipt.path, folder, receipt.path.name)
-            out.say(f"Wrote {path}")
-        except MediumError as error:
-            out.warn(f"the receipt stays in the home: {error.message}")
-            out.say(f"Receipt: {receipt.path}")
-
-
-def _finish(
-    out: Output,
-    ledger: Ledger,
-    imported: list[Imported],
-    report: Report,
-    receipts: list[MadeReceipt],
-) -> None:
-    states = ledger.states(scoped=True)
-    columns = ("delivered", "waiting", "in_doubt", "dead")
-    total = {c: sum(found.get(c, 0) for found in states.values()) for c in columns}
-    problem = _problem(total, report)
-    out.result(
-        {
-            "files": [
-                {
-                    "path": str(r.path),
-                    "new": r.new,
-                    "bundle_id": r.bundle.bundle_id if r.bundle else None,
-                    "error": r.error.as_json() if r.error else None,
-                }
-                for r in imported
-            ],
-            "requests": report.requests,
-            "stopped": report.stop or None,
-            "reason": report.reason or None,
-            "states": states,
-            "receipts": [str(r.path) for r in receipts],
-            "error": problem.as_json() if problem else None,
-        }
-    )
-    out.table(
-        ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
-        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in states.items()],
-    )
-    if problem is not None:
-        raise problem
-    _raise_first(imported)
-    out.say(
-        f"{plural(total['delivered'], 'record')} delivered, none left. "
-        "Next: carry the receipt back, and there: airgap receipt apply FOLDER"
-    )
-
-
-def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
-    """Return what keeps the run from being done, or None."""
-    left = f"{plural(total['waiting'], 'record')} wait"
-    if report.stop == "interrupted":
-        return InterruptedRunError(
-            f"stopped by you; {left}", hint="go on with: airgap import --resume"
-        )
-    if report.stop == "unreachable":
-        return UnreachableError(
-            f"the beacon could not be reached; {left}",
-            found=report.reason,
-            hint="check network, proxy and --ca-file, then: airgap import --resume",
-        )
-    if report.stop == "not_the_beacon":
-        return UnreachableError(
-            f"the answers are not the beacon's; {left}",
-            found=report.reason,
-            hint="check --beacon-url, --api-url and the proxy, then: airgap import --resume",
-        )
-    if total["dead"] or total["in_doubt"]:
-        return PartialDeliveryError(
-            f"{plural(total['in_doubt'], 'record')} in doubt, {plural(total['dead'], 'dead letter')}; {left}",
-            found=report.reason or "left by an earlier run",
-            hint="see them with `airgap ledger list`, decide them with `airgap ledger resolve`",
-        )
-    if report.held or total["waiting"]:
-        return PartialDeliveryError(
-            f"the beacon refuses a credential; {left}",
-            where=", ".join(sorted(report.held)) or None,
-            found=report.reason,
-            hint="have the licence or key checked, then: airgap import --resume",
-        )
-    return None
-
-
-def _raise_first(imported: list[Imported]) -> None:
-    """End with the exit status of the first refused file; its message was shown already."""
-    for result in imported:
-        if result.error is not None:
-            refused = sum(1 for r in imported if r.error is not None)
-            click.echo(
-                f"airgap: {refused} of {plural(len(imported), 'file')} refused, see above", err=True
-            )
-            click.get_current_context().exit(result.error.exit_code)
