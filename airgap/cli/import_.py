@@ -134,6 +134,10 @@ def command(
     home = on_side(home_path, "workstation")
     if not paths and not resume:
         raise UsageError("name the files or folders to import", hint="or --resume without any")
+    if receipt_to is not None and not receipt_to.is_dir():
+        raise UsageError(
+            "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"
+        )
     schemas = catalog.load()
     keyring = Keyring.of(read_credentials(license_file, api_key_file))
     routes = _routes(schemas, beacon_url, api_url, dialect)

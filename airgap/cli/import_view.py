@@ -134,19 +134,19 @@ def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
     left = f"{plural(total['waiting'], 'record')} wait"
     if report.stop == "interrupted":
         return InterruptedRunError(
-            f"stopped by you; {left}", hint="go on with: airgap import --resume"
+            f"stopped by you; {left}", hint="go on with the same options: airgap import --resume"
         )
     if report.stop == "unreachable":
         return UnreachableError(
             f"the beacon could not be reached; {left}",
             found=report.reason,
-            hint="check network, proxy and --ca-file, then: airgap import --resume",
+            hint="check network, proxy and --ca-file, then with the same options: airgap import --resume",
         )
     if report.stop == "not_the_beacon":
         return UnreachableError(
             f"the answers are not the beacon's; {left}",
             found=report.reason,
-            hint="check --beacon-url, --api-url and the proxy, then: airgap import --resume",
+            hint="check --beacon-url, --api-url and the proxy, then with the same options: airgap import --resume",
         )
     if total["dead"] or total["in_doubt"]:
         return PartialDeliveryError(
@@ -159,7 +159,7 @@ def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
             f"the beacon refuses a credential; {left}",
             where=", ".join(sorted(report.held)) or None,
             found=report.reason,
-            hint="have the licence or key checked, then: airgap import --resume",
+            hint="have the licence or key checked, then with the same options: airgap import --resume",
         )
     return None
 
