@@ -73,28 +73,31 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._translate(error) from error
+            raise translate(error, self.path) from error
 
-    def _translate(self, error: sqlite3.Error) -> AirgapError:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return DamagedError(
-                f"the database is damaged: {error}",
-                where=str(self.path),
-                hint="restore it from a copy, together with its -wal file",
-            )
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return UsageError(
-                "another airgap is writing to the database",
-                where=str(self.path),
-                hint="wait for it to end, then run the command again",
-            )
-        if name.startswith(
-            ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
-        ):
-            return MediumError(
-                f"the database can't be written: {error}",
-                where=str(self.path),
-                hint="check space and permissions; nothing that was stored is lost",
-            )
-        return AirgapError(f"the database refused: {error}", where=str(self.path))
+
+def translate(error: sqlite3.Error, path: Path | None = None) -> AirgapError:
+    """Return a database's failure in an operator's words."""
+    where = str(path) if path else None
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return DamagedError(
+            f"the database is damaged: {error}",
+            where=where,
+            hint="restore it from a copy, together with its -wal file",
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return UsageError(
+            "another airgap is writing to the database",
+            where=where,
+            hint="wait for it to end, then run the command again",
+        )
+    if name.startswith(
+        ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
+    ):
+        return MediumError(
+            f"the database can't be written: {error}",
+            where=where,
+            hint="check space and permissions; nothing that was stored is lost",
+        )
+    return AirgapError(f"the database refused: {error}", where=where)

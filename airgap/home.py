@@ -157,6 +157,13 @@ def create(path: Path, side: Side, name: str) -> Home:
         )
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise UsageError(
+                "the folder is not empty",
+                where=str(path),
+                expected="a folder of its own, or a path that does not exist yet",
+                hint="choose another folder with --home",
+            )
         path.chmod(0o700)
     except OSError as error:
         raise UsageError(f"the home can't be made: {error.strerror}", where=str(path)) from None

@@ -226,6 +226,17 @@ class Outbox:
         ).fetchone()
         return found is not None
 
+    def is_stale(self, receipt: VerifiedReceipt) -> bool:
+        """Tell whether a newer receipt by the same importer for the same bundle was applied.
+
+        A later receipt stands for the whole bundle, so an older one has nothing to add.
+        """
+        row = self._connection.execute(
+            "SELECT max(number) FROM receipt WHERE sequence = ? AND importer = ?",
+            (self._bundle_of(receipt).sequence, receipt.manifest["importer"]),
+        ).fetchone()
+        return row[0] is not None and receipt.manifest["number"] < row[0]
+
     def apply(self, receipt: VerifiedReceipt, now: datetime) -> dict[str, int]:
         """Take over a verified receipt: exactly its records change, all of them or none.
 
@@ -348,7 +359,7 @@ class Outbox:
                     f"a {kind.name} comes again with other content",
                     where=f"{kind.identity} {record.payload[kind.identity]}",
                     expected="what was collected under this id before",
-                    found="another count or another window",
+                    found="another count, window or credential",
                     hint="find out which is right; nothing of this file was taken over",
                 )
         return bool(added)

@@ -68,7 +68,7 @@ def record_id(source: str, record: Record, kind: Kind) -> bytes:
         airgap.jsontext.NotExactError: the payload holds a float.
     """
     if kind.identity is not None:
-        named = [_ID_TAG, source, record.kind, record.credential, record.payload[kind.identity]]
+        named = [_ID_TAG, source, record.kind, record.payload[kind.identity]]
     else:
         named = [
             _ID_TAG,
@@ -85,10 +85,11 @@ def record_id(source: str, record: Record, kind: Kind) -> bytes:
 def lasting_digest(record: Record, kind: Kind) -> bytes:
     """Return a digest of what may not change between two sightings of one identity.
 
-    16 bytes over the payload without the kind's volatile fields.
+    16 bytes over dialect, credential, and the payload without the kind's volatile fields.
     """
     lasting = {k: v for k, v in record.payload.items() if k not in kind.volatile}
-    return sha256(jsontext.canonical(lasting)).digest()[:16]
+    text = jsontext.canonical([record.dialect, record.credential, lasting])
+    return sha256(text).digest()[:16]
 
 
 def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from airgap import catalog, credentials
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, MediumError
 from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
 from airgap.text import lines, printable
@@ -99,10 +99,31 @@ class AirgapCommand(click.Command):
         """See click.Command."""
         try:
             return super().invoke(ctx)
-        except AirgapError as error:
+        except Exception as failure:
+            error = _in_words(failure)
+            if error is None:
+                raise
             # One object on stdout: a result that was printed says what happened by itself.
             show_error(error, as_json=bool(ctx.params.get("as_json")) and _RESULT not in ctx.meta)
             ctx.exit(error.exit_code)
+
+
+def _in_words(failure: Exception) -> AirgapError | None:
+    """Return a failure as an error for operators, or None: what is a bug stays a bug."""
+    if isinstance(failure, AirgapError):
+        return failure
+    sqlite = sys.modules.get("sqlite3")
+    if sqlite is not None and isinstance(failure, sqlite.Error):
+        from airgap.database import translate
+
+        return translate(failure)
+    if isinstance(failure, OSError) and not isinstance(failure, BrokenPipeError):
+        return MediumError(
+            f"the file system refused: {failure.strerror or failure}",
+            where=printable(str(failure.filename), 300) if failure.filename else None,
+            hint="check space and permissions, then run the command again; nothing that was stored is lost",
+        )
+    return None
 
 
 def show_error(error: AirgapError, *, as_json: bool) -> None:

@@ -146,7 +146,8 @@ def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
         return UnreachableError(
             f"the answers are not the beacon's; {left}",
             found=report.reason,
-            hint="check --beacon-url, --api-url and the proxy, then with the same options: airgap import --resume",
+            hint="check --beacon-url, --api-url and the proxy, "
+            "then with the same options: airgap import --resume",
         )
     if total["dead"] or total["in_doubt"]:
         return PartialDeliveryError(

@@ -71,6 +71,9 @@ def _apply_one(out: Output, outbox: Outbox, receipt: verify.VerifiedReceipt) -> 
     if outbox.has_receipt(receipt.document_id):
         out.say(f"{receipt.name}: applied before, nothing changed ({about})")
         return {"receipt_id": receipt.document_id, "new": False}
+    if outbox.is_stale(receipt):
+        out.say(f"{receipt.name}: older than one applied before, nothing changed ({about})")
+        return {"receipt_id": receipt.document_id, "new": False}
     changed = outbox.apply(receipt, timestamps.system_clock())
     words = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count

@@ -43,6 +43,7 @@ class HttpTransport:
                     max_connections=in_flight, keepalive_expiry=_KEEP_ALIVE_SECONDS
                 ),
                 follow_redirects=False,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
                 # This machine itself is never reached through a proxy.
                 mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
             )

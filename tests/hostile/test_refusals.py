@@ -361,8 +361,10 @@ def test_an_older_receipt_never_takes_a_confirmation_back(waiting_for_receipt):
     site, bundle_id, ids, totals = waiting_for_receipt
     _receipt(site, bundle_id, [_outcome(i) for i in ids], totals, number=2)
     site.apply()
-    _receipt(site, bundle_id, [_outcome(i, "waiting") for i in ids], {}, number=1)
-    site.apply(code=None)
+    _receipt(site, bundle_id, [_outcome(i, "dead") for i in ids], {}, number=1)
+    assert "older than one applied before, nothing changed" in site.apply().output
+    _receipt(site, bundle_id, [_outcome(i, "dead") for i in ids], {}, number=3)
+    site.apply()
     assert site.status()["confirmed"] == totals
 
 

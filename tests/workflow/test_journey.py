@@ -180,6 +180,9 @@ def test_the_same_transaction_is_one_record_wherever_it_comes_from(site):
     conflict = {"license": LICENSE, "trace_transactions": [transaction(1, trace_count=6)]}
     result = site.collect([conflict], code=3)
     assert "comes again with other content" in result.output
+    # Another credential would report one customer's traces as another's.
+    moved = {"license": "lcl_EXAMPLE_of_another", "trace_transactions": [transaction(1)]}
+    assert "comes again with other content" in site.collect([moved], code=3).output
 
 
 def test_export_marks_nothing_as_sent_and_writes_the_same_bytes_again(site):

@@ -169,6 +169,55 @@ def test_output_cut_off_by_the_reader_is_no_error(site):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("name", ["outbox.sqlite", "ledger.sqlite"])
+def test_a_damaged_database_is_said_without_a_traceback(site, beacon, name):
+    site.collect([report(1)])
+    site.export()
+    site.import_(beacon.url)
+    side = site.isolated if name.startswith("outbox") else site.workstation
+    for suffix in ("-wal", "-shm"):
+        side.joinpath(name + suffix).unlink(missing_ok=True)
+    path = side / name
+    good = path.read_bytes()
+    path.write_bytes(b"not a database at all, but long enough to look at" * 100)
+    assert "database is damaged" in run("status", "--home", side, code=5).output
+    path.write_bytes(good[:4096] + bytes(len(good) - 4096))
+    run("status", "--home", side, code=5)
+
+
+def test_a_home_is_never_made_in_a_folder_that_holds_something(tmp_path):
+    tmp_path.joinpath("file").write_text("the operator's")
+    before = tmp_path.stat().st_mode
+    assert "not empty" in run("init", "--home", tmp_path, "--source", "x", code=2).output
+    assert tmp_path.stat().st_mode == before
+
+
+def test_a_full_disk_is_exit_status_8_and_loses_nothing(site):
+    """The home's file system refuses to grow: simulated by the process's file size limit."""
+    site.collect(
+        [report(n, n % 24, to_timestamp=f"2026-03-{1 + n % 28:02d}T00:00:00Z") for n in range(3000)]
+    )
+    before = site.status()
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from airgap.cli.main import main; main()"
+    )
+    arguments = ["export", "--home", site.isolated, "--to", site.stick, "--compression", "none"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 8, done.stderr
+    assert "Traceback" not in done.stderr
+    assert site.status() == before
+    assert list(site.stick.iterdir()) == []
+    site.export()
+    assert site.bundle.exists()
+
+
 def test_standard_input_is_a_source(site):
     run("collect", "--home", site.isolated, "-", stdin=json.dumps(report(1)).encode())
     assert site.status()["waiting"]["usage_report"]["records"] == 1
