@@ -6,15 +6,18 @@ A fingerprint is ``TYPE:`` and the first 32 hexadecimal digits of SHA-256 over
 same key that another system may store.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import orjson
+
 from airgap.catalog import Catalog
 from airgap.errors import InputRefusedError, TrustError, UsageError
 
-_PLACEHOLDER_BYTES = frozenset(b" \t\r\n\x00")
+_KEY = re.compile(r"[!-~]{8,16384}")
 
 
 def fingerprint(kind: str, secret: str) -> str:
@@ -34,26 +37,31 @@ def mask(fp: str) -> str:
 
 
 def check(kind: str, secret: object, *, where: str) -> str:
-    """Return a credential that was found in a payload.
+    """Return a credential that was found in a request, a file or a variable.
 
     Raises:
-        InputRefusedError: it is not text, empty, longer than 16 KiB or holds white space.
+        InputRefusedError: it is not 8 to 16,384 printable ASCII characters without spaces; a
+            shorter one could not be told from other text.
     """
-    if (
-        not isinstance(secret, str)
-        or not secret
-        or len(secret) > 16_384
-        or not secret.isprintable()
-        or _PLACEHOLDER_BYTES & set(secret.encode())
-    ):
+    if not isinstance(secret, str) or not _KEY.fullmatch(secret):
         raise InputRefusedError(
             f"the {kind} credential is not a key",
             where=where,
-            expected="non-empty text without white space",
+            expected="8 to 16,384 printable ASCII characters without spaces",
             found="something else (not shown)",
-            hint="correct the record at its source",
+            hint="correct it at its source",
         )
     return secret
+
+
+def redact(text: str, catalog: Catalog, secrets: Iterable[str] = ()) -> str:
+    """Return text with everything masked that is one of ``secrets`` or looks like a key."""
+    for secret in secrets:
+        text = text.replace(secret, "<masked>")
+    data = text.encode("utf-8", "replace")
+    for name, pattern in catalog.credential_patterns.items():
+        data = pattern.sub(f"<{name} masked>".encode(), data)
+    return data.decode()
 
 
 def guard(text: bytes, catalog: Catalog, *, where: str, secrets: Iterable[str] = ()) -> None:
@@ -72,7 +80,8 @@ def guard(text: bytes, catalog: Catalog, *, where: str, secrets: Iterable[str] =
         if pattern.search(text):
             _leak(name, where)
     for secret in secrets:
-        if secret.encode() in text:
+        # As it is, and as JSON writes it.
+        if secret.encode() in text or orjson.dumps(secret)[1:-1] in text:
             _leak("removed", where)
 
 
@@ -94,7 +103,7 @@ class Keyring:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, str]]) -> "Keyring":
-        """Return a keyring of ``(type, credential)`` pairs."""
+        """Return a keyring of ``(type, credential)`` pairs that passed ``check``."""
         return cls({fingerprint(kind, secret): secret for kind, secret in pairs})
 
     def __repr__(self) -> str:
@@ -144,11 +153,11 @@ def read_secret_file(path: str, *, kind: str) -> str:
     except OSError as error:
         raise UsageError(f"the {kind} file can't be read: {error.strerror}", where=path) from None
     lines = raw.decode("utf-8", "replace").strip().splitlines()
-    if len(lines) != 1 or len(raw) > 65_536 or not lines[0].isprintable():
+    if len(lines) != 1:
         raise UsageError(
             f"the {kind} file does not hold one key",
             where=path,
             expected="one line of text, the key",
             found=f"{len(lines)} lines",
         )
-    return lines[0].strip()
+    return check(kind, lines[0].strip(), where=path)

@@ -203,7 +203,7 @@ def open_home(path: Path) -> Home:
 
 
 def passphrase_from(
-    *, file: Path | None, environment: str | None, prompt: Callable[[str], str] | None
+    *, file: Path | None, environment: bytes | None, prompt: Callable[[str], str] | None
 ) -> Passphrase:
     """Return where a passphrase comes from: a file's first line, a variable, or a question.
 
@@ -217,7 +217,7 @@ def passphrase_from(
         if file is not None:
             return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
         if environment is not None:
-            return environment.encode() or None
+            return environment or None
         if prompt is not None:
             return prompt(what).encode() or None
         return None

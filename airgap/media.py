@@ -1,6 +1,7 @@
 """What comes from and goes to a stick: a bounded copy in, a whole file out."""
 
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -98,7 +99,7 @@ def place(source: Path, folder: Path, name: str, *, force: bool = False) -> Path
         )
     target = folder / name
     expected = _digest(source)
-    if target.exists():
+    if _is_taken(target):
         if _digest(target) == expected:
             return target
         if not force:
@@ -107,7 +108,7 @@ def place(source: Path, folder: Path, name: str, *, force: bool = False) -> Path
                 where=str(folder),
                 hint="use another folder, or --force if that file may go",
             )
-    temporary = folder / f".{name}.part"
+    temporary = folder / f".{name}.{secrets.token_hex(4)}.part"
     try:
         _copy(source, temporary)
         _give_name(temporary, target, force=force)
@@ -154,8 +155,33 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return found
 
 
+def _is_taken(target: Path) -> bool:
+    """Tell whether a file of this name is there; an empty one is what a crash left of a name.
+
+    Raises:
+        MediumError: something of this name is there that is not a regular file.
+    """
+    try:
+        status = target.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        raise MediumError(
+            f"{target.name} is there already, and is not a regular file",
+            where=str(target.parent),
+            expected="a regular file, or nothing",
+            hint="look at what it is before you remove it; a link would lead the bundle elsewhere",
+        )
+    if status.st_size == 0:
+        target.unlink()
+        return False
+    return True
+
+
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reading, target.open("wb") as writing:
+    # Exclusive and never through a link: a stick may hold one under any name.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with source.open("rb") as reading, os.fdopen(os.open(target, flags, 0o644), "wb") as writing:
         while block := reading.read(_BLOCK):
             writing.write(block)
         writing.flush()
@@ -164,22 +190,28 @@ def _copy(source: Path, target: Path) -> None:
 
 def _give_name(temporary: Path, target: Path, *, force: bool) -> None:
     """Rename without replacing: by a hard link, or where there are none by an exclusive name."""
-    if not force:
+    if force:
+        temporary.replace(target)
+        return
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
         try:
-            os.link(temporary, target)
-        except FileExistsError:
-            raise
+            temporary.replace(target)
         except OSError:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        else:
-            temporary.unlink()
-            return
-    temporary.replace(target)
+            target.unlink()
+            raise
+    else:
+        temporary.unlink()
 
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             with suppress(OSError, AttributeError):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             digest = sha256()

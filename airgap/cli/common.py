@@ -47,7 +47,7 @@ class Output:
         """Print the command's result for machines."""
         if self.as_json:
             click.get_current_context().meta[_RESULT] = True
-            click.echo(json.dumps(value, ensure_ascii=False))
+            click.echo(json.dumps(value))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; columns whose heading ends in ``#`` are numbers."""
@@ -129,7 +129,7 @@ def _in_words(failure: Exception) -> AirgapError | None:
 def show_error(error: AirgapError, *, as_json: bool) -> None:
     """Print an error for people on stderr, and for machines on stdout."""
     if as_json:
-        click.echo(_redact(json.dumps(error.as_json(), ensure_ascii=False)))
+        click.echo(_redact(json.dumps(error.as_json())))
     said = [f"airgap: error: {error.message}"]
     for label, text in (
         ("where", error.where),
@@ -145,9 +145,7 @@ def show_error(error: AirgapError, *, as_json: bool) -> None:
 
 def _redact(text: str) -> str:
     """Mask whatever looks like a key: messages never hold one, and this makes sure."""
-    for name, pattern in catalog.load().credential_patterns.items():
-        text = pattern.sub(f"<{name} masked>".encode(), text.encode()).decode()
-    return text
+    return credentials.redact(text, catalog.load())
 
 
 def airgap_command(
@@ -181,19 +179,51 @@ class _Configured(AirgapCommand):
     ) -> click.Context:
         """See click.Command."""
         if parent is None or parent.parent is None:
-            extra.setdefault("default_map", _defaults(self.name or "", args))
+            extra.setdefault("default_map", self._defaults(args))
         return super().make_context(info_name, args, parent, **extra)
 
+    def _defaults(self, args: list[str]) -> dict[str, Any]:
+        """Return the defaults of this command's table.
 
-def _defaults(name: str, args: list[str]) -> dict[str, Any]:
-    chosen = next((args[i + 1] for i, a in enumerate(args[:-1]) if a == "--home"), None)
-    chosen = chosen or next((a[7:] for a in args if a.startswith("--home=")), None)
-    try:
-        settings = open_home(Path(chosen) if chosen else default_home()).settings
-    except AirgapError:
-        return {}
-    table = settings.get(name, {})
-    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
+        Raises:
+            click.UsageError: the table names an option that is not there, or gives it a value of
+                another type.
+        """
+        name = self.name or ""
+        chosen = next((args[i + 1] for i, a in enumerate(args[:-1]) if a == "--home"), None)
+        chosen = chosen or next((a[7:] for a in args if a.startswith("--home=")), None)
+        try:
+            home = open_home(Path(chosen) if chosen else default_home())
+        except AirgapError:
+            return {}
+        table = home.settings.get(name, {})
+        options = {p.name: p for p in self.params if isinstance(p, click.Option)}
+        if not isinstance(table, dict):
+            raise click.UsageError(f"{home.path / 'airgap.toml'}: {name} is not a table")
+        for option, value in table.items():
+            parameter = options.get(option)
+            if parameter is None or option in ("home_path", "as_json"):
+                raise click.UsageError(
+                    f"{home.path / 'airgap.toml'}: [{name}] has an unknown option {printable(option)!r}"
+                )
+            if not _fits(parameter, value):
+                raise click.UsageError(
+                    f"{home.path / 'airgap.toml'}: [{name}] {option} has a value of another type"
+                )
+        return cast("dict[str, Any]", table)
+
+
+def _fits(parameter: click.Option, value: object) -> bool:
+    """Tell whether a value of a configuration file can be an option's."""
+    if parameter.multiple:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if parameter.is_flag:
+        return isinstance(value, bool)
+    if isinstance(parameter.type, click.IntRange):
+        return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(parameter.type, click.FloatRange):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str)
 
 
 def default_home() -> Path:
@@ -245,8 +275,13 @@ def ask_passphrase(file: Path | None) -> Passphrase:
             return str(click.prompt(f"Passphrase for {what}", hide_input=True, err=True))
 
     return passphrase_from(
-        file=file, environment=os.environ.get("AIRGAP_PASSPHRASE"), prompt=prompt
+        file=file, environment=_environment_bytes("AIRGAP_PASSPHRASE"), prompt=prompt
     )
+
+
+def _environment_bytes(name: str) -> bytes | None:
+    value = os.environ.get(name)
+    return None if value is None else os.fsencode(value)
 
 
 def read_credentials(
@@ -264,7 +299,7 @@ def read_credentials(
     for kind, variable in (("license", "AIRGAP_LICENSE_KEY"), ("api_key", "AIRGAP_API_KEY")):
         value = os.environ.get(variable, "").strip()
         if value:
-            found.append((kind, value))
+            found.append((kind, credentials.check(kind, value, where=variable)))
     return found
 
 

@@ -9,11 +9,14 @@ import click
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command, passphrase_option
 from airgap.errors import UsageError
+from airgap.files import exclusive
 from airgap.home import Home, open_home
 from airgap.trust import keys
 from airgap.trust import store as trust_store
 from airgap.trust.keys import PrivateKey, PublicKey
 from airgap.trust.store import ANY_SOURCE, Role, TrustedKey
+
+_LONGEST_PASSPHRASE = 1023
 
 
 @click.group("key")
@@ -40,10 +43,16 @@ def _generate(
     home = open_home(home_path)
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise UsageError("the name can't be used", expected="letters, digits, - and _")
-    passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
-    key = keys.generate()
-    private, public = home.add_key(name, key, passphrase)
-    _trust_own(home, key)
+    with exclusive(home.path / "trust.lock", "change of keys"):
+        store = trust_store.load(home.trust_path, catalog.load())
+        passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
+        if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
+            raise UsageError(
+                "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
+            )
+        key = keys.generate()
+        private, public = home.add_key(name, key, passphrase)
+        _trust_own(home, store, key)
     protected = "protected by the passphrase" if passphrase else "not protected by a passphrase"
     out.result(
         {
@@ -121,7 +130,7 @@ def _new_passphrase(file: Path | None) -> bytes | None:
         return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
     given = os.environ.get("AIRGAP_PASSPHRASE")
     if given is not None:
-        return given.encode() or None
+        return os.fsencode(given) or None
     if sys.stdin.isatty() and sys.stderr.isatty():
         answer = click.prompt(
             "Passphrase for the new key (empty: none)",
@@ -135,7 +144,7 @@ def _new_passphrase(file: Path | None) -> bytes | None:
     return None
 
 
-def _trust_own(home: Home, key: PrivateKey) -> None:
+def _trust_own(home: Home, store: trust_store.TrustStore, key: PrivateKey) -> None:
     """Let this side verify what it signs itself."""
     role: Role = "exporter" if home.side == "isolated" else "importer"
     entry = TrustedKey(
@@ -148,7 +157,6 @@ def _trust_own(home: Home, key: PrivateKey) -> None:
         comment="this side's own key",
         added_at=timestamps.system_clock(),
     )
-    store = trust_store.load(home.trust_path, catalog.load())
     trust_store.save(home.trust_path, store.with_key(entry))
 
 

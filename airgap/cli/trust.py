@@ -1,5 +1,7 @@
 """``airgap trust``: whose signatures count."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -9,7 +11,8 @@ import click
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command
 from airgap.errors import TrustError, UsageError
-from airgap.home import open_home
+from airgap.files import exclusive
+from airgap.home import Home, open_home
 from airgap.text import printable
 from airgap.trust import keys
 from airgap.trust import store as trust_store
@@ -86,18 +89,17 @@ def _add(
         not_before=not_before,
         not_after=not_after,
         revoked=None,
-        comment=comment[:256],
+        comment=printable(comment, 256),
         added_at=timestamps.system_clock(),
     )
-    schemas = catalog.load()
-    store = trust_store.load(home.trust_path, schemas).with_key(entry)
-    schemas.require(
+    catalog.load().require(
         "trust-store",
         {"format": "airgap-trust/1", "keys": [entry.as_map()]},
         where="the new entry",
         hint="correct the option",
     )
-    trust_store.save(home.trust_path, store)
+    with _changing(home) as store:
+        trust_store.save(home.trust_path, store.with_key(entry))
     out.result({"key": entry.as_map()})
     out.say(f"Fingerprint: {public.fingerprint}")
     out.say("Compare it with its owner by phone, or face to face, before you rely on it.")
@@ -145,9 +147,9 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
       airgap trust remove 3f2a91bc
     """
     home = open_home(home_path)
-    store = trust_store.load(home.trust_path, catalog.load())
-    found = store.find(key)
-    trust_store.save(home.trust_path, store.without(found.public.key_id))
+    with _changing(home) as store:
+        found = store.find(key)
+        trust_store.save(home.trust_path, store.without(found.public.key_id))
     out.result({"removed": found.public.key_id})
     out.say(f"Removed {found.public.fingerprint} ({printable(found.comment)}).")
     out.say(f"Wrote {home.trust_path}. What this key signed is now refused as unknown.")
@@ -164,15 +166,23 @@ def _revoke(out: Output, home_path: Path, key: str, reason: str) -> None:
       airgap trust revoke 3f2a91bc --reason "laptop lost"
     """
     home = open_home(home_path)
-    store = trust_store.load(home.trust_path, catalog.load())
-    found = store.find(key)
-    if found.revoked is not None:
-        raise TrustError("this key is revoked already", where=found.public.fingerprint)
-    now = timestamps.system_clock()
-    trust_store.save(home.trust_path, store.revoke(found.public.key_id, now, reason[:256]))
+    with _changing(home) as store:
+        found = store.find(key)
+        if found.revoked is not None:
+            raise TrustError("this key is revoked already", where=found.public.fingerprint)
+        now = timestamps.system_clock()
+        revoked = store.revoke(found.public.key_id, now, printable(reason, 256))
+        trust_store.save(home.trust_path, revoked)
     out.result({"revoked": found.public.key_id})
     out.say(f"Revoked {found.public.fingerprint} ({printable(found.comment)}).")
     out.say(f"Wrote {home.trust_path}. Files by this key are refused, whenever they were made.")
+
+
+@contextmanager
+def _changing(home: Home) -> Iterator[trust_store.TrustStore]:
+    """Yield the trust store while nobody else can change it."""
+    with exclusive(home.path / "trust.lock", "change of keys"):
+        yield trust_store.load(home.trust_path, catalog.load())
 
 
 def _validity(key: TrustedKey) -> str:

@@ -202,6 +202,10 @@ def load(path: Path, catalog: Catalog) -> TrustStore:
         with path.open("rb") as file:
             data = file.read(MAX_TRUST_STORE + 1)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise TrustError(
+                "the trust store is a link that leads nowhere", where=str(path), hint="restore it"
+            ) from None
         return TrustStore({})
     except OSError as error:
         raise TrustError(

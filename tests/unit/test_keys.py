@@ -1,6 +1,13 @@
 """Keys: made, protected, read, refused."""
 
+import importlib.util
+import os
+import pty
+import select
+import shutil
+import signal
 import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives import serialization as ser
@@ -220,3 +227,58 @@ def test_trust_is_added_listed_checked_and_removed(site, tmp_path):
         "importer",
         code=4,
     )
+
+
+def test_a_terminal_is_asked_twice_for_a_new_passphrase_and_once_to_sign(site):
+    from support import report
+
+    home = ("--home", str(site.isolated))
+    output = typed(
+        ["key", "generate", *home, "--name", "asked"], b"open sesame\n", b"open sesame\n"
+    )
+    assert "protected by the passphrase" in output
+    assert "open sesame" not in output
+    site.collect([report(1)])
+    signing = ["export", *home, "--to", str(site.stick), "--key", "asked"]
+    output = typed(signing, b"open sesame\n")
+    assert "Wrote" in output
+    assert "open sesame" not in output
+
+
+def typed(arguments, *lines):
+    """Run a command on a pseudo-terminal, answer its prompts, and return what it showed."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "airgap", *arguments])
+    shown, answers = b"", list(lines)
+    while select.select([terminal], [], [], 30)[0]:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        shown += part
+        # getpass prints the space when it listens; what is typed before is thrown away.
+        if answers and part.endswith(b" ") and shown.endswith(b": "):
+            os.write(terminal, answers.pop(0))
+    else:
+        os.kill(process, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0, shown.decode()
+    return shown.decode()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_an_encrypted_openssh_key_opens_or_says_what_it_needs(tmp_path):
+    path = tmp_path / "id_ed25519"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", path], check=True
+    )
+    data = path.read_bytes()
+    if importlib.util.find_spec("bcrypt") is None:
+        with pytest.raises(TrustError, match="bcrypt"):
+            keys.private_from_bytes(data, lambda _: b"open sesame", where="test")
+        return
+    key = keys.private_from_bytes(data, lambda _: b"open sesame", where="test")
+    public = keys.public_from_bytes(path.with_suffix(".pub").read_bytes(), where="test")
+    assert key.public.key_id == public.key_id

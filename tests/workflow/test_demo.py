@@ -1,6 +1,7 @@
 """The demo: the whole journey, by the installed command, from the tree and from a wheel."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -113,3 +114,31 @@ def test_a_wheel_in_a_fresh_environment_outside_the_tree_runs_the_demo(wheel, tm
         env=environment,
     )
     assert _EQUAL in done.stdout, done.stdout + done.stderr
+
+
+def test_the_schemas_load_from_a_wheel_on_the_path_and_from_an_uninstalled_checkout(
+    wheel, tmp_path
+):
+    checkout = tmp_path / "checkout"
+    for name in ("airgap", "schemas"):
+        shutil.copytree(REPOSITORY / name, checkout / name)
+    shutil.copy(REPOSITORY / "pyproject.toml", checkout)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import airgap\nfrom airgap import catalog\n"
+        "print(airgap.__file__, len(catalog.load().kinds), catalog.load().schema_digest('record'))"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(place)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        ).stdout.split()
+        for place in (wheel, checkout)
+    ]
+    for place, output in zip((wheel, checkout), outputs, strict=True):
+        assert output[0].startswith(str(place))
+        assert output[1] == "8"
+    assert outputs[0][2] == outputs[1][2]

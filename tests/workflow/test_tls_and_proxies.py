@@ -1,0 +1,122 @@
+"""TLS and proxies as sites have them: a private authority, a proxy that is in the way."""
+
+import ipaddress
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from servers import always, answer, serving
+from support import report
+
+from airgap.replay.rehearsal import RehearsalBeacon
+
+
+@pytest.fixture
+def authority(tmp_path):
+    """Return paths of a private authority's certificate and of a server's chain and key."""
+    now = datetime.now(UTC)
+
+    def make(name, key, issuer, signer, *, ca):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer or subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
+                critical=False,
+            )
+            .add_extension(
+                x509.KeyUsage(True, False, False, False, False, ca, ca, False, False), critical=True
+            )
+        )
+        if not ca:
+            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+            builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        return builder.sign(signer, hashes.SHA256())
+
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca = make("site authority", ca_key, None, ca_key, ca=True)
+    certificate = make("beacon", key, ca.subject, ca_key, ca=False)
+    pem = serialization.Encoding.PEM
+    (tmp_path / "ca.pem").write_bytes(ca.public_bytes(pem))
+    (tmp_path / "server.pem").write_bytes(
+        certificate.public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return tmp_path / "ca.pem", tmp_path / "server.pem"
+
+
+@pytest.fixture
+def tls_beacon(schemas, authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority[1])
+    server = RehearsalBeacon(schemas)
+    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+    with server:
+        yield server
+
+
+@pytest.mark.parametrize("how", ["option", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_private_authority_is_named_by_option_or_variable(
+    site, tls_beacon, authority, monkeypatch, how
+):
+    site.collect([report(1)])
+    site.export()
+    options = ["--ca-file", authority[0]] if how == "option" else []
+    if how != "option":
+        monkeypatch.setenv(how, str(authority[0]))
+    site.import_(tls_beacon.url.replace("http:", "https:"), *options)
+    assert tls_beacon.totals.records == 1
+
+
+def test_an_unknown_authority_is_no_doubt_and_nothing_leaves(site, tls_beacon):
+    site.collect([report(1)])
+    site.export()
+    result = site.import_(tls_beacon.url.replace("http:", "https:"), "--attempts", "1", code=7)
+    assert "--ca-file" in result.output
+    assert site.status("workstation")["states"]["usage_report"] == {"waiting": 1}
+    assert tls_beacon.totals.records == 0
+
+
+def test_a_ca_file_that_is_none_says_so(site, beacon, tmp_path):
+    site.collect([report(1)])
+    site.export()
+    (tmp_path / "ca.pem").write_text("not a certificate")
+    for path in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
+        result = site.import_(beacon.url, "--ca-file", path, code=2)
+        assert "certificate authorities can't be read" in result.output
+
+
+def test_a_proxy_from_the_environment_is_used_and_never_for_this_machine(site, beacon, monkeypatch):
+    site.collect([report(1)])
+    site.export()
+    with serving(always(answer(403))) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        # The name can't be resolved; that it is the proxy that is asked shows that none is tried.
+        result = site.import_("https://beacon.invalid", "--attempts", "1", code=7)
+        assert "ProxyError" in result.output
+        assert proxy.heads[0].startswith(b"CONNECT beacon.invalid:443")
+        site.import_paths([], beacon.url, "--resume")
+        assert len(proxy.heads) == 1
+    assert beacon.totals.records == 1
+
+
+def test_a_proxy_variable_that_is_garbage_says_so(site, beacon, monkeypatch):
+    site.collect([report(1)])
+    site.export()
+    monkeypatch.setenv("HTTPS_PROXY", "garbage://nowhere")
+    assert "proxy settings can't be used" in site.import_(beacon.url, code=2).output
