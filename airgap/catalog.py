@@ -165,7 +165,11 @@ class Catalog:
         validator = self._fast.get(name)
         if validator is None:
             validator = self._fast[name] = _fast_validator(self.schema(name))
-        return bool(validator.is_valid(instance))
+        try:
+            return bool(validator.is_valid(instance))
+        except ValueError:
+            # Not a value of JSON at all, such as bytes.
+            return False
 
     def require(self, name: str, instance: object, *, where: str, hint: str | None = None) -> None:
         """Check a value against a schema.

@@ -162,7 +162,7 @@ def _write_records(
         kind = catalog.kind(record.kind)
         if last is not None and (
             writer.size_at_most + _size_bound(record) > max_size
-            or contents.totals.would_overflow(kind, record.payload)
+            or contents.is_full_for(record, kind)
         ):
             break
         contents.add(record, kind, where=f"record {number} of the outbox")

@@ -1,5 +1,6 @@
 """Records, their ids, and the totals that every hop must agree on."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 from airgap import jsontext, timestamps
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.errors import DamagedError, InputRefusedError
-from airgap.limits import MAX_INTEGER
+from airgap.limits import MAX_INTEGER, MAX_STRING_LENGTH
 
 _ID_TAG = "airgap-record-v1"
 
@@ -106,6 +107,7 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
     Raises:
         InputRefusedError: naming path, expected and found.
     """
+    catalog.require("record", record.as_map(), where=where)
     kind = catalog.kind(record.kind, where=where)
     dialect = kind.dialects.get(record.dialect)
     if dialect is None:
@@ -127,7 +129,26 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
             expected="0",
             found=str(record.occurrence),
         )
+    body = record.payload.get("body")
+    if isinstance(body, str) and len(body.encode()) > MAX_STRING_LENGTH:
+        raise InputRefusedError(
+            "a body is too large",
+            where=where,
+            expected=f"at most {MAX_STRING_LENGTH} bytes",
+            found=str(len(body.encode())),
+        )
+    if kind.body == "raw":
+        _check_raw(record.payload, where=where)
+    Period().add(kind, record.payload, where=where)
     return kind
+
+
+def _check_raw(payload: Mapping[str, Any], *, where: str) -> None:
+    try:
+        if payload["encoding"] == "base64":
+            base64.b64decode(payload["body"], validate=True)
+    except ValueError:
+        raise InputRefusedError("an OTLP body is not base64", where=where) from None
 
 
 @dataclass(slots=True)
@@ -196,13 +217,16 @@ class Totals:
         """Return one line per number in which ``other`` differs, empty where they are equal."""
         lines: list[str] = []
         for name in sorted(self.kinds.keys() | other.kinds.keys()):
+            if (name in self.kinds) != (name in other.kinds):
+                lines.append(f"{name}: only on one side")
             mine, theirs = self.kinds.get(name, KindTotal()), other.kinds.get(name, KindTotal())
             if mine.records != theirs.records:
                 lines.append(f"{name}: {mine.records} records against {theirs.records}")
             lines.extend(
-                f"{name}/{measure}: {mine.sums.get(measure, 0)} against {theirs.sums.get(measure, 0)}"
+                f"{name}/{measure}: {mine.sums.get(measure, 'none')}"
+                f" against {theirs.sums.get(measure, 'none')}"
                 for measure in sorted(mine.sums.keys() | theirs.sums.keys())
-                if mine.sums.get(measure, 0) != theirs.sums.get(measure, 0)
+                if mine.sums.get(measure) != theirs.sums.get(measure)
             )
         return lines
 

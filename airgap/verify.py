@@ -29,6 +29,10 @@ from airgap.records import Period, Record, Totals, check_record, record_id
 from airgap.trust.store import Role, TrustedKey, TrustStore
 
 _SEAL = object()
+# The manifest's schema allows 1,024 credentials and names, and 4,096 measures of a kind, of which
+# one record can add 128.
+_MOST_NAMED = 1024
+_MOST_MEASURES = 4096 - 128
 _ROLES: dict[FileType, Role] = {"bundle": "exporter", "receipt": "importer"}
 
 
@@ -116,6 +120,16 @@ class Contents:
         self.period.add(kind, record.payload, where=where)
         self.credentials.add(record.credential)
         self.allowed.update(f"{kind.name}/{name}" for name in kind.unknown_names(record.payload))
+
+    def is_full_for(self, record: Record, kind: Kind) -> bool:
+        """Tell whether one more record would break a bound of the manifest's schema."""
+        measures = self.totals.kinds[kind.name].sums if kind.name in self.totals.kinds else {}
+        return (
+            self.totals.would_overflow(kind, record.payload)
+            or len(self.credentials | {record.credential}) > _MOST_NAMED
+            or len(self.allowed) + len(kind.unknown_names(record.payload)) > _MOST_NAMED
+            or len(measures) > _MOST_MEASURES
+        )
 
     def as_map(self, catalog: Catalog) -> JsonObject:
         """Return the manifest's fields that follow from the records."""
@@ -214,6 +228,7 @@ def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Co
     for position, element in enumerate(reader.elements(file, manifest)):
         where = f"{file.name}, record {position}"
         _require_exact(element, where=where)
+        # The map itself first: it may have other fields than a record.
         catalog.require("record", element, where=where)
         record = Record.from_map(element)
         contents.add(record, check_record(record, catalog, where=where), where=where)

@@ -22,6 +22,7 @@ _BYTES_FOLLOW = {
     **dict(zip(range(0xCC, 0xD4), (1, 2, 4, 8) * 2, strict=True)),
 }
 _LENGTH_FOLLOWS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
+_BINARY = (0xC4, 0xC5, 0xC6)
 _VALUES_FOLLOW = {
     **{first: 2 * (first & 0x0F) for first in range(0x80, 0x90)},
     **{first: first & 0x0F for first in range(0x90, 0xA0)},
@@ -50,7 +51,7 @@ def array_header(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4)
 
 
-def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:
+def decode(data: bytes, *, what: str, where: str, max_objects: int, binary: bool = False) -> Any:
     """Return the one value that ``data`` encodes.
 
     Args:
@@ -59,11 +60,12 @@ def decode(data: bytes, *, what: str, where: str, max_objects: int) -> Any:
         where: the file, for the message.
         max_objects: most values in it, nested ones included; memory stays within a small
             multiple of that and of the data's length.
+        binary: whether binary values may occur.
 
     Raises:
         DamagedError: not msgpack, outside the limits, or not in its one encoding.
     """
-    problem = _scan(data, max_objects)
+    problem = _scan(data, max_objects, binary=binary)
     if problem is None:
         try:
             value = msgpack.unpackb(data, raw=False, object_hook=_text_keys, ext_hook=_no_ext)
@@ -146,7 +148,7 @@ def _damaged(what: str, where: str, problem: str) -> DamagedError:
     )
 
 
-def _scan(data: bytes, max_objects: int) -> str | None:
+def _scan(data: bytes, max_objects: int, *, binary: bool) -> str | None:
     """Walk the encoding without building it; return what is wrong with it, or None."""
     position, objects = 0, 0
     left = [1]
@@ -160,6 +162,8 @@ def _scan(data: bytes, max_objects: int) -> str | None:
             return f"more than {max_objects} values"
         if position >= len(data):
             return "it ends too early"
+        if data[position] in _BINARY and not binary:
+            return "binary where text belongs"
         position, values = _head(data, position)
         if values == _UNKNOWN:
             return "a float or an extension type"

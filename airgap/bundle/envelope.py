@@ -83,7 +83,11 @@ def decode(data: bytes, *, where: str) -> Envelope:
         DamagedError: it is not an envelope of the specification.
     """
     value: Any = codec.decode(
-        data, what="envelope", where=where, max_objects=8 + 7 * limits.MAX_SIGNATURES
+        data,
+        what="envelope",
+        where=where,
+        max_objects=8 + 7 * limits.MAX_SIGNATURES,
+        binary=True,
     )
     if not (
         isinstance(value, dict)

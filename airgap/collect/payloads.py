@@ -6,6 +6,7 @@ Accepted is the body as LangChain documents it, or an object that says more abou
 """
 
 import base64
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from airgap.records import Record, check_record
 from airgap.text import printable
 
 _WRAPPER = frozenset({"kind", "payload", "headers", "dialect", "credential"})
-_SHORTEST_SECRET_TO_SEARCH = 8
+_MAX_UNPACKED = 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class _Request:
     headers: dict[str, Any]
     dialect: str | None
     credential: str | None
+    as_read: bool
 
 
 def records_of(
@@ -99,10 +101,11 @@ def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Re
             body.get("headers", {}),
             body.get("dialect"),
             body.get("credential"),
+            as_read=False,
         )
     if rules.kind is not None:
-        return _Request(catalog.kind(rules.kind), body, {}, None, None)
-    return _Request(_detect(body, catalog, where=where), body, {}, None, None)
+        return _Request(catalog.kind(rules.kind), body, {}, None, None, as_read=True)
+    return _Request(_detect(body, catalog, where=where), body, {}, None, None, as_read=True)
 
 
 def _detect(body: JsonObject, catalog: Catalog, *, where: str) -> Kind:
@@ -129,39 +132,52 @@ def _take_credential(
     request: _Request, rules: Rules, *, where: str
 ) -> tuple[Dialect, str, str | None]:
     """Remove the credential from body and headers; return dialect, fingerprint and credential."""
-    found: list[tuple[Dialect, str]] = []
-    headers = {str(name).lower(): item for name, item in request.headers.items()}
-    removed: set[str] = set()
+    headers = _headers(request, where=where)
+    found: list[tuple[Dialect, object]] = []
     for dialect in request.kind.dialects.values():
         place = dialect.credential
-        names = (place.name.lower(),) if place.location == "header" else ()
-        secret = next((headers[n] for n in names if n in headers), None)
-        removed.update(names)
-        if secret is None and isinstance(request.body, dict) and place.name in request.body:
-            secret = request.body[place.name]
-            removed.add(place.name)
-        if secret is not None:
-            found.append((dialect, credentials.check(place.type, secret, where=where)))
-    unknown = headers.keys() - removed - {"content-type", "content-encoding"}
+        if place.location == "header" and place.name.lower() in headers:
+            found.append((dialect, headers.pop(place.name.lower())))
+        if isinstance(request.body, dict) and place.name in request.body:
+            found.append((dialect, request.body[place.name]))
+            request.body = {k: v for k, v in request.body.items() if k != place.name}
+            request.as_read = False
+    unknown = headers.keys() - {"content-type", "content-encoding"}
     if unknown:
         raise InputRefusedError(
             f"unknown header {printable(min(unknown))!r}", where=where, hint="leave it out"
         )
-    if isinstance(request.body, dict):
-        request.body = {k: v for k, v in request.body.items() if k not in removed}
-    if request.dialect is not None:
-        found = [item for item in found if item[0].name == request.dialect]
-    if len(found) > 1:
+    # Releases that know two keys write null for the one they lack.
+    present = [item for item in found if item[1] is not None]
+    if found and not present:
+        credentials.check(found[0][0].credential.type, None, where=where)
+    if len(present) > 1:
         raise InputRefusedError(
             "the request carries more than one credential",
             where=where,
-            expected=f"one of {', '.join(d.credential.name for d, _ in found)}",
+            expected=f"one of {', '.join(d.credential.name for d, _ in present)}",
             hint="leave out the one that the installation does not report with",
         )
-    if found:
-        dialect, secret = found[0]
-        return dialect, credentials.fingerprint(dialect.credential.type, secret), secret
-    return *_default_credential(request, rules, where=where), None
+    if not present:
+        return *_default_credential(request, rules, where=where), None
+    dialect, value = present[0]
+    if request.dialect not in (None, dialect.name) or request.credential is not None:
+        raise InputRefusedError(
+            "the request carries a credential that its wrapper contradicts",
+            where=where,
+            expected=f"dialect {dialect.name}, or none, and no fingerprint",
+            hint="leave dialect and credential out of the wrapper",
+        )
+    secret = credentials.check(dialect.credential.type, value, where=where)
+    return dialect, credentials.fingerprint(dialect.credential.type, secret), secret
+
+
+def _headers(request: _Request, *, where: str) -> dict[str, object]:
+    """Return the wrapper's headers by lower-case name."""
+    headers = {str(name).lower(): item for name, item in request.headers.items()}
+    if len(headers) != len(request.headers):
+        raise InputRefusedError("the same header twice", where=where, hint="leave one out")
+    return headers
 
 
 def _default_credential(request: _Request, rules: Rules, *, where: str) -> tuple[Dialect, str]:
@@ -186,7 +202,7 @@ def _default_credential(request: _Request, rules: Rules, *, where: str) -> tuple
 def _payloads(request: _Request, raw: bytes, *, where: str) -> Iterator[JsonObject]:
     body, kind = request.body, request.kind
     if kind.body == "raw":
-        yield _raw_payload(body, raw, kind, where=where)
+        yield _raw_payload(request, raw, where=where)
     elif kind.batch_field is not None and isinstance(body, dict) and kind.batch_field in body:
         items = body[kind.batch_field]
         if body.keys() != {kind.batch_field} or not isinstance(items, list):
@@ -213,29 +229,34 @@ def _object(value: object, *, where: str) -> JsonObject:
     return value
 
 
-def _raw_payload(body: object, raw: bytes, kind: Kind, *, where: str) -> JsonObject:
-    """Return an OTLP payload: as the wrapper gives it, or the JSON text that was read."""
-    if isinstance(body, dict) and "content_type" in body:
+def _raw_payload(request: _Request, raw: bytes, *, where: str) -> JsonObject:
+    """Return an OTLP payload: as the wrapper gives it, or the JSON text of the body.
+
+    The text is the one that was read, unless a credential had to be taken out of it or it stood
+    in a wrapper; then it is written anew.
+    """
+    body = _object(request.body, where=where)
+    if "content_type" in body:
         return body
-    if isinstance(body, dict) and body.keys() != kind.detect_all:
+    if body.keys() != request.kind.detect_all:
         raise InputRefusedError(
-            f"unknown fields in {kind.name}",
+            f"this is not a body of {request.kind.name}",
             where=where,
-            expected=", ".join(kind.detect_all),
-            found=", ".join(printable(k, 40) for k in list(body)[:8]),
+            expected=f"an object with {', '.join(request.kind.detect_all)} and nothing else",
+            found=", ".join(printable(k, 40) for k in list(body)[:8]) or "an empty object",
         )
     return {
         "content_type": "application/json",
         "content_encoding": "identity",
         "encoding": "utf-8",
-        "body": raw.strip().decode(),
+        "body": (raw.strip() if request.as_read else orjson.dumps(body)).decode(),
     }
 
 
 def _keep_out_credentials(
     record: Record, secret: str | None, catalog: Catalog, *, where: str
 ) -> None:
-    secrets = [secret] if secret and len(secret) >= _SHORTEST_SECRET_TO_SEARCH else []
+    secrets = [secret] if secret else []
     try:
         text = jsontext.canonical(record.payload)
     except jsontext.NotExactError as error:
@@ -243,25 +264,39 @@ def _keep_out_credentials(
             str(error), where=where, expected="integers", hint="correct the record at its source"
         ) from None
     credentials.guard(text, catalog, where=where, secrets=secrets)
-    body = record.payload.get("body")
-    if catalog.kind(record.kind).body == "raw" and isinstance(body, str):
-        for form in _readings(body, record.payload.get("encoding")):
+    if catalog.kind(record.kind).body == "raw":
+        for form in _readings(record.payload, where=where):
             credentials.guard(form, catalog, where=where, secrets=secrets)
 
 
-def _readings(body: str, encoding: object) -> Iterator[bytes]:
-    """Yield a raw body's forms in which a credential would be seen."""
-    if encoding == "base64":
-        try:
-            yield base64.b64decode(body, validate=True)
-        except ValueError:
-            return
-    else:
-        yield body.encode()
-        try:
-            yield orjson.dumps(orjson.loads(body))
-        except ValueError:
-            return
+def _readings(payload: JsonObject, *, where: str) -> Iterator[bytes]:
+    """Yield a raw body's forms in which a credential would be seen.
+
+    Raises:
+        InputRefusedError: it is not what its encoding says, so nobody can look into it.
+    """
+    body, encoding = payload.get("body"), payload.get("encoding")
+    if not isinstance(body, str):
+        return
+    data = body.encode()
+    try:
+        if encoding == "base64":
+            data = base64.b64decode(body, validate=True)
+        if payload.get("content_encoding") == "gzip":
+            unpacker = zlib.decompressobj(wbits=31)
+            data = unpacker.decompress(data, _MAX_UNPACKED)
+            if not unpacker.eof or unpacker.unused_data:
+                raise ValueError("not one whole gzip stream")
+        yield data
+        if payload.get("content_type") == "application/json":
+            yield orjson.dumps(orjson.loads(data))
+    except (ValueError, zlib.error):
+        raise InputRefusedError(
+            "an OTLP body is not what its encoding says",
+            where=where,
+            expected="base64 where encoding says so, one gzip stream of at most 64 MiB, JSON",
+            hint="correct it at its source; nobody could look into it before it leaves",
+        ) from None
 
 
 def _refuse_unknown(record: Record, kind: Kind, rules: Rules, *, where: str) -> None:

@@ -39,9 +39,9 @@ class Batch:
         return tuple(entry.number for entry in self.entries)
 
     @property
-    def doubted(self) -> bool:
-        """Whether one of the records may have been counted by an earlier attempt."""
-        return any(entry.doubted for entry in self.entries)
+    def doubted(self) -> int:
+        """How many of the records may have been counted by an earlier attempt."""
+        return sum(entry.doubted for entry in self.entries)
 
     def after_doubt(self) -> "Batch":
         """Return the same batch after an attempt that may have been counted."""

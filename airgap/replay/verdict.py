@@ -49,14 +49,14 @@ class Verdict:
     retry_after: float | None = None
 
 
-def judge(kind: Kind, answer: Answer, *, sent: int, doubted: bool) -> Verdict:
+def judge(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
     """Return what an answer means for the records that were sent.
 
     Args:
         kind: their kind.
         answer: the server's answer.
         sent: how many records the request held.
-        doubted: whether one of them may have been counted by an earlier attempt.
+        doubted: how many of them may have been counted by an earlier attempt.
     """
     status = answer.status
     if status in kind.success.status:
@@ -89,7 +89,7 @@ def judge(kind: Kind, answer: Answer, *, sent: int, doubted: bool) -> Verdict:
     return Verdict("dead", detail, status, hold=kind.gate)
 
 
-def _success(kind: Kind, answer: Answer, *, sent: int, doubted: bool) -> Verdict:
+def _success(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
     success, status = kind.success, answer.status
     if success.answer is None:
         return Verdict("delivered", None, status)
@@ -99,12 +99,14 @@ def _success(kind: Kind, answer: Answer, *, sent: int, doubted: bool) -> Verdict
         return _not_the_beacon(status, f"answered {status}, but not with JSON")
     if not matches(success.answer, body):
         return _not_the_beacon(status, f"answered {status}, but not as documented")
-    if success.count is not None and body[success.count] != sent:
-        detail = f"sent {sent} records, and {success.count} is {body[success.count]}"
-        if body[success.count] > sent or not doubted:
-            return Verdict("in_doubt", detail, status)
-        # Some had been counted by the attempt that was cut off; the endpoint told them apart.
-        return Verdict("delivered", detail, status)
+    if success.count is not None:
+        counted = body[success.count]
+        if type(counted) is not int or counted > sent or counted < sent - doubted:
+            detail = f"sent {sent} records, and {success.count} says otherwise"
+            return Verdict("in_doubt", detail, status, doubted=True)
+        if counted < sent:
+            # What an attempt that was cut off had counted, the endpoint told apart.
+            return Verdict("delivered", f"{sent - counted} of {sent} were counted before", status)
     keep = {name: _at(body, pointer) for name, pointer in success.keep.items()}
     return Verdict("delivered", None, status, keep)
 

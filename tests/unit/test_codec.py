@@ -26,7 +26,7 @@ _VALUES = st.recursive(
 
 
 def decode(data: bytes) -> object:
-    return codec.decode(data, what="test", where="here", max_objects=10_000)
+    return codec.decode(data, what="test", where="here", max_objects=10_000, binary=True)
 
 
 def _depth(value: object) -> int:
