@@ -120,6 +120,10 @@ class Keyring:
         except KeyError:
             raise missing([fp], self) from None
 
+    def redact(self, text: str, catalog: Catalog) -> str:
+        """Return text without any of these credentials, and without anything like one."""
+        return redact(text, catalog, self.secrets.values())
+
     def require(self, fingerprints: Iterable[str]) -> None:
         """Check that every fingerprint has its credential.
 

@@ -36,8 +36,11 @@ class Database:
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA foreign_keys = ON")
             path.chmod(0o600)
+            found = self._version()
+        if found == version:
+            return
         with self.transaction():
-            found = self.connection.execute("PRAGMA user_version").fetchone()[0]
+            found = self._version()
             if found == 0:
                 for statement in layout.split(";\n"):
                     self.connection.execute(statement)
@@ -50,6 +53,9 @@ class Database:
                     found=f"layout {found}",
                     hint="use the airgap release that made it, or a newer one",
                 )
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

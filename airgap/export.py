@@ -143,8 +143,9 @@ def _make_one(
         temporary.replace(final)
         sync_folder(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise refused("written", final, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
     stored = StoredBundle(
         sequence, bundle.document_id, name, first, last, bundle.manifest["created_at"], None
     )

@@ -15,9 +15,10 @@ from airgap import timestamps
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.database import Database
-from airgap.errors import DamagedError, InputRefusedError
+from airgap.errors import DamagedError, InputRefusedError, SequenceError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.records import Record, Totals, lasting_digest, record_id
+from airgap.text import printable
 from airgap.verify import VerifiedReceipt
 
 _VERSION = 1
@@ -191,7 +192,7 @@ class Outbox:
         with self._db.transaction() as connection:
             connection.execute(
                 "UPDATE bundle SET written_to = ?, written_at = ? WHERE sequence = ?",
-                (folder, timestamps.to_text(now), sequence),
+                (printable(folder, 4096), timestamps.to_text(now), sequence),
             )
 
     def bundles(self) -> list[StoredBundle]:
@@ -253,6 +254,7 @@ class Outbox:
         changed = {"delivered": 0, "dead": 0, "in_doubt": 0, "waiting": 0}
         confirmed = Totals()
         with self._db.transaction() as connection:
+            self._refuse_second(receipt, bundle)
             stored = {
                 row[0]: (row[1], row[2])
                 for row in connection.execute(
@@ -299,6 +301,22 @@ class Outbox:
     def has_waiting(self) -> bool:
         """Tell whether a record is in no bundle yet."""
         return self._last_number() >= self.next_bundle()[2]
+
+    def _refuse_second(self, receipt: VerifiedReceipt, bundle: StoredBundle) -> None:
+        row = self._connection.execute(
+            "SELECT receipt_id FROM receipt WHERE sequence = ? AND importer = ? AND number = ?",
+            (bundle.sequence, receipt.manifest["importer"], receipt.manifest["number"]),
+        ).fetchone()
+        if row is not None:
+            raise SequenceError(
+                f"receipt {receipt.manifest['number']} of {receipt.manifest['importer']}"
+                f" for bundle {bundle.sequence} was applied before",
+                where=receipt.name,
+                expected=row[0],
+                found=receipt.document_id,
+                hint="two workstations of one name, or a restored one, sign receipts; find out which "
+                "is right; nothing was changed",
+            )
 
     def waiting(self) -> Totals:
         """Return the totals of records that are in no bundle yet."""

@@ -32,6 +32,6 @@ def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> No
                 out.result({"records": list(document.elements(schemas))})
                 return
             for element in document.elements(schemas):
-                click.echo(json.dumps(element, ensure_ascii=False))
+                click.echo(json.dumps(element, default=repr))
     except TrustError as error:
         raise with_hint(error) from None

@@ -3,6 +3,9 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 import click
 
@@ -16,6 +19,7 @@ from airgap.cli.common import (
 )
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
+from airgap.home import Home
 from airgap.outbox import Outbox
 from airgap.records import Record, Totals
 from airgap.text import plural
@@ -65,7 +69,7 @@ def command(
     read_all, new_all = Totals(), Totals()
     try:
         for source in sources:
-            records = _records(source, schemas, rules, growing=growing)
+            records = _records(source, home, schemas, rules, growing=growing)
             found = outbox.collect(_note(records, fingerprints), timestamps.system_clock())
             read_all.merge(found.read)
             new_all.merge(found.new)
@@ -97,13 +101,27 @@ def command(
 
 
 def _records(
-    source: str, schemas: catalog.Catalog, rules: Rules, *, growing: bool
+    source: str, home: Home, schemas: catalog.Catalog, rules: Rules, *, growing: bool
 ) -> Iterator[Record]:
     if source == "-":
-        return jsonfiles.read_stream(
-            sys.stdin.buffer, "standard input", schemas, rules, growing=growing
-        )
+        stream = _standard_input(home.folder("quarantine"))
+        return _closing(stream, schemas, rules, growing=growing)
     return jsonfiles.read(Path(source), schemas, rules, growing=growing)
+
+
+def _standard_input(folder: Path) -> BinaryIO:
+    """Return standard input once it has ended, so that the outbox is not locked until then."""
+    copy = cast("BinaryIO", TemporaryFile(dir=folder))  # noqa: SIM115 - closed by its reader
+    copyfileobj(sys.stdin.buffer, copy)
+    copy.seek(0)
+    return copy
+
+
+def _closing(
+    stream: BinaryIO, schemas: catalog.Catalog, rules: Rules, *, growing: bool
+) -> Iterator[Record]:
+    with stream:
+        yield from jsonfiles.read_stream(stream, "standard input", schemas, rules, growing=growing)
 
 
 def _note(records: Iterator[Record], fingerprints: set[str]) -> Iterator[Record]:

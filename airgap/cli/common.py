@@ -47,7 +47,7 @@ class Output:
         """Print the command's result for machines."""
         if self.as_json:
             click.get_current_context().meta[_RESULT] = True
-            click.echo(json.dumps(value))
+            click.echo(json.dumps(value, default=repr))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; columns whose heading ends in ``#`` are numbers."""

@@ -1,5 +1,6 @@
 """``airgap import``."""
 
+import os
 import random
 import signal
 import threading
@@ -32,9 +33,10 @@ from airgap.files import exclusive
 from airgap.home import Home
 from airgap.replay import intake
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
+from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger, LedgerBundle
-from airgap.replay.receipts import MadeReceipt, make_receipt
-from airgap.replay.requests import Batch, Request, Routes, check_base
+from airgap.replay.receipts import MadeReceipt, check_key, make_receipt
+from airgap.replay.requests import Batch, Request, Routes, check_base, choose_dialect
 from airgap.text import plural
 from airgap.trust import store as trust_store
 from airgap.trust.keys import PrivateKey
@@ -134,6 +136,8 @@ def command(
     home = on_side(home_path, "workstation")
     if not paths and not resume:
         raise UsageError("name the files or folders to import", hint="or --resume without any")
+    if not timeout > 0:
+        raise UsageError("the time-out is not a number of seconds", found=str(timeout))
     if receipt_to is not None and not receipt_to.is_dir():
         raise UsageError(
             "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"
@@ -147,6 +151,7 @@ def command(
         _dry_run(out, files, home, trust, keyring, schemas, routes)
         return
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
+    check_key(key, trust)
     with exclusive(home.path / "import.lock", "import"):
         ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
         try:
@@ -167,20 +172,22 @@ def command(
                 bundles |= {b.number: b for b in ledger.bundles()}
             ledger.set_scope(bundles.values())
             keyring.require(ledger.credentials_waiting())
+            for kind, recorded, credential in ledger.forms_waiting():
+                choose_dialect(schemas.kind(kind), recorded, credential, routes)
             report = _deliver(
                 out,
                 ledger,
                 schemas,
                 keyring,
                 routes,
-                Pace(in_flight=in_flight, attempts=attempts),
+                Pace(in_flight=in_flight, attempts=attempts, deadline=max(60.0, 4 * timeout)),
                 timeout,
                 ca_file,
             )
             receipts = _receipts(
                 home, ledger, list(bundles.values()), key, trust, schemas, with_answers=with_answers
             )
-            view.place_receipts(out, receipts, receipt_to or _folder_of(files))
+            view.place_receipts(out, receipts, receipt_to, _folders(imported))
             view.finish(out, ledger, imported, report, receipts)
         finally:
             ledger.close()
@@ -300,9 +307,11 @@ def _deliver(
 def _stop_on_signal(out: Output, stopping: threading.Event) -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM end the run in order; the second one ends it at once."""
 
-    def stop(number: int, _: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        if stopping.is_set():
+            # What is in flight is in the ledger as being sent, and will be in doubt.
+            os._exit(130)
         stopping.set()
-        signal.signal(number, signal.default_int_handler)
         out.warn("stopping: waiting for requests in flight; again to stop at once")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -330,5 +339,6 @@ def _receipts(
     ]
 
 
-def _folder_of(files: list[Path]) -> Path | None:
-    return files[0].parent if files else None
+def _folders(imported: list[Imported]) -> dict[int, Path]:
+    """Return where each bundle's file lies, by the bundle's number in the ledger."""
+    return {r.bundle.number: r.path.parent for r in imported if r.bundle is not None}

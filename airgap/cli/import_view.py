@@ -12,7 +12,6 @@ from airgap.cli.common import Output, show_error
 from airgap.errors import (
     AirgapError,
     InterruptedRunError,
-    MediumError,
     PartialDeliveryError,
     UnreachableError,
 )
@@ -67,18 +66,26 @@ def progress(out: Output, ledger: Ledger) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def place_receipts(out: Output, receipts: list[MadeReceipt], folder: Path | None) -> None:
-    """Copy receipts to the medium; where it refuses, say that they stay in the home."""
+def place_receipts(
+    out: Output, receipts: list[MadeReceipt], chosen: Path | None, folders: dict[int, Path]
+) -> None:
+    """Copy each receipt beside its own bundle, or to the folder that was chosen.
+
+    A receipt whose bundle was not among the files stays in the home, and so does one that the
+    medium refuses.
+    """
     for receipt in receipts:
+        folder = chosen or folders.get(receipt.bundle.number)
         if folder is None:
-            out.say(f"Receipt: {receipt.path}")
+            if receipt.new:
+                out.say(f"Wrote {receipt.path}; --receipt-to FOLDER copies it")
             continue
         try:
             path = media.place(receipt.path, folder, receipt.path.name)
             out.say(f"Wrote {path}")
-        except MediumError as error:
+        except AirgapError as error:
             out.warn(f"the receipt stays in the home: {error.message}")
-            out.say(f"Receipt: {receipt.path}")
+            out.say(f"Wrote {receipt.path}; --receipt-to FOLDER copies it")
 
 
 def finish(

@@ -93,7 +93,9 @@ def _resolve(
         ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
         try:
             ledger.recover()
-            changed = ledger.resolve(digits, "waiting" if resend else "delivered", reason[:300])
+            changed = ledger.resolve(
+                digits, "waiting" if resend else "delivered", printable(reason, 300)
+            )
         finally:
             ledger.close()
     if not changed:

@@ -11,6 +11,7 @@ from airgap.bundle import reader
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import TrustError
 from airgap.home import open_home
+from airgap.jsontext import NotExactError
 from airgap.records import Record, record_id
 from airgap.text import printable
 from airgap.trust import keys
@@ -44,10 +45,18 @@ class Document:
         for element in reader.elements(self.file, self.manifest):
             if not self.is_bundle:
                 yield element
-                continue
-            record = Record.from_map(element)
-            kind = catalog.kind(record.kind)
-            yield {"id": record_id(self.manifest["source"], record, kind).hex(), **record.as_map()}
+            elif not catalog.is_valid("record", element) or element["kind"] not in catalog.kinds:
+                yield {"id": None, "invalid": True, "element": element}
+            else:
+                yield self._with_id(Record.from_map(element), catalog)
+
+    def _with_id(self, record: Record, catalog: Catalog) -> JsonObject:
+        kind = catalog.kind(record.kind)
+        try:
+            identifier = record_id(self.manifest["source"], record, kind).hex()
+        except (NotExactError, KeyError):
+            return {"id": None, "invalid": True, "element": record.as_map()}
+        return {"id": identifier, **record.as_map()}
 
     def describe(self) -> dict[str, Any]:
         """Return the file for ``--json``: manifest without the chunk list, signatures, id."""
@@ -89,6 +98,8 @@ def opened(
     with media.quarantine(path, home.folder("quarantine")) as stream:
         if unverified:
             file, manifest = verify.peek(stream, name=name, catalog=catalog)
+            for _ in reader.elements(file, manifest):
+                pass
             yield Document(file, manifest, (), ())
             return
         trust = trust_store.load(home.trust_path, catalog)

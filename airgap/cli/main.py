@@ -1,6 +1,7 @@
 """The ``airgap`` command. Help is shown without loading a single command's module."""
 
 import importlib
+import json
 import os
 import sys
 
@@ -75,6 +76,9 @@ def main() -> None:
         click.echo("airgap: interrupted", err=True)
         status = 130
     except click.ClickException as error:
+        if "--json" in sys.argv:
+            said = {"error": "UsageError", "exit_code": error.exit_code, "hint": "see --help"}
+            click.echo(json.dumps({**said, "message": error.format_message()}))
         error.show()
         status = error.exit_code
     except BrokenPipeError:

@@ -80,9 +80,9 @@ def read_stream(
     stream: BinaryIO, name: str, catalog: Catalog, rules: Rules, *, growing: bool = False
 ) -> Iterator[Record]:
     """Yield the records of an open file; see ``read``."""
-    first = stream.readline(MAX_INPUT_LINE + 1)
+    first, number = stream.readline(MAX_INPUT_LINE + 1), 1
     while first and not first.removeprefix(_BOM).strip():
-        first = stream.readline(MAX_INPUT_LINE + 1)
+        first, number = stream.readline(MAX_INPUT_LINE + 1), number + 1
     first = first.removeprefix(_BOM)
     if not first:
         raise InputRefusedError(
@@ -93,16 +93,24 @@ def read_stream(
             hint="a query or export that failed leaves such a file; run it again and look at its messages",
         )
     problems = _Problems()
-    if name.endswith(_LINE_SUFFIXES) or _is_json(first):
-        yield from _read_lines(stream, first, name, catalog, rules, problems, growing=growing)
+    if name.endswith(_LINE_SUFFIXES) or _is_json(first) or (growing and not first.endswith(b"\n")):
+        lines = _lines(stream, first, number)
+        yield from _read_lines(lines, name, catalog, rules, problems, growing=growing)
     else:
         yield from _read_document(stream, first, name, catalog, rules, problems)
     problems.raise_any()
 
 
+def _lines(stream: BinaryIO, first: bytes, number: int) -> Iterator[tuple[int, bytes]]:
+    """Yield line numbers and lines, beginning with one that was read already."""
+    line = first
+    while line:
+        yield number, line
+        line, number = stream.readline(MAX_INPUT_LINE + 1), number + 1
+
+
 def _read_lines(
-    stream: BinaryIO,
-    first: bytes,
+    lines: Iterator[tuple[int, bytes]],
     name: str,
     catalog: Catalog,
     rules: Rules,
@@ -110,23 +118,16 @@ def _read_lines(
     *,
     growing: bool,
 ) -> Iterator[Record]:
-    line, number = first, 0
-    while line:
-        number += 1
+    for number, line in lines:
+        where = f"{name}, line {number}"
         if len(line) > MAX_INPUT_LINE:
-            problems.add(
-                InputRefusedError(
-                    "the line is too long",
-                    where=f"{name}, line {number}",
-                    expected=f"at most {size(MAX_INPUT_LINE)}",
-                )
-            )
+            expected = f"at most {size(MAX_INPUT_LINE)}"
+            problems.add(InputRefusedError("the line is too long", where=where, expected=expected))
             problems.raise_any()
         if growing and not line.endswith(b"\n"):
             return
         if line.strip():
-            yield from _read_value(line, f"{name}, line {number}", catalog, rules, problems)
-        line = stream.readline(MAX_INPUT_LINE + 1)
+            yield from _read_value(line, where, catalog, rules, problems)
 
 
 def _read_document(

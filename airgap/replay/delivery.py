@@ -2,17 +2,20 @@
 
 import heapq
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count, groupby
 from typing import Literal, cast
 
 from airgap.catalog import Catalog, Kind
 from airgap.credentials import Keyring
-from airgap.replay.answers import Answer, DoubtfulError, NotSentError, Transport
+from airgap.errors import AirgapError
+from airgap.replay.answers import DoubtfulError, NotSentError, Transport
 from airgap.replay.ledger import Ledger, Settled, State
 from airgap.replay.requests import Batch, Routes, batches, build
-from airgap.replay.verdict import Verdict, judge
+from airgap.replay.verdict import Meaning, Verdict, judge
+from airgap.replay.workers import Workers
 
 Stop = Literal["", "unreachable", "not_the_beacon", "interrupted"]
 
@@ -26,12 +29,14 @@ class Pace:
         attempts: most attempts per request and run.
         first_wait: wait before the second attempt; doubles from there.
         longest_wait: bound of a wait, Retry-After included; a longer one ends the run instead.
+        deadline: longest time for one request as a whole; what is not answered then is in doubt.
     """
 
     in_flight: int = 4
     attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 120.0
+    deadline: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,13 @@ class _Delayed:
     attempt: int = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    batch: Batch
+    attempt: int
+    due: float
+
+
 class Delivery:
     """One run over the ledger's scope.
 
@@ -105,7 +117,7 @@ class Delivery:
         self._report = Report()
         self._delayed: list[_Delayed] = []
         self._order = count()
-        self._flying: dict[Future[Verdict], tuple[Batch, int]] = {}
+        self._flying: dict[Future[Verdict], _Flight] = {}
         self._settled: list[Settled] = []
 
     def run(self) -> Report:
@@ -113,18 +125,23 @@ class Delivery:
 
         On an interruption, requests in flight are waited for and settled; nothing new leaves.
         """
-        with ThreadPoolExecutor(self._pace.in_flight, thread_name_prefix="airgap") as pool:
+        workers: Workers[Verdict] = Workers(self._pace.in_flight)
+        try:
             for _, kinds in groupby(self._catalog.kinds.values(), key=lambda kind: kind.order):
-                self._run_phase(pool, self._batches(list(kinds)))
+                self._run_phase(workers, self._batches(list(kinds)))
                 if self._report.stop:
                     break
+        finally:
+            # Whatever went wrong: answers that came, or still come, are not thrown away.
+            self._drain()
+            workers.close()
         return self._report
 
     def _batches(self, kinds: list[Kind]) -> Iterator[Batch]:
         for kind in kinds:
             yield from batches(self._ledger.waiting(kind.name), kind, self._routes)
 
-    def _run_phase(self, pool: ThreadPoolExecutor, queue: Iterator[Batch]) -> None:
+    def _run_phase(self, workers: Workers[Verdict], queue: Iterator[Batch]) -> None:
         self._delayed = []
         while True:
             if self._around.interrupted() and not self._report.stop:
@@ -132,23 +149,46 @@ class Delivery:
             ready = [] if self._report.stop else self._take(queue)
             self._commit(ready)
             for batch, attempt in ready:
-                self._flying[pool.submit(self._send, batch)] = (batch, attempt)
+                due = self._around.monotonic() + self._pace.deadline
+                future = workers.submit(partial(self._send, batch))
+                self._flying[future] = _Flight(batch, attempt, due)
                 self._report.requests += 1
             if self._flying:
-                done, _ = wait(self._flying, timeout=self._patience(), return_when=FIRST_COMPLETED)
-                for future in done:
-                    batch, attempt = self._flying.pop(future)
-                    self._settle(batch, attempt, future.result())
+                self._land(self._patience())
             elif self._report.stop or not self._delayed:
                 return
             else:
                 self._around.sleep(max(0.0, self._delayed[0].due - self._around.monotonic()))
 
-    def _patience(self) -> float | None:
-        """Return how long to wait for answers before a delayed request is due."""
-        if not self._delayed or self._report.stop or len(self._flying) >= self._pace.in_flight:
-            return None
-        return max(0.0, self._delayed[0].due - self._around.monotonic())
+    def _drain(self) -> None:
+        """Wait for what is in flight, each to its deadline, and store what became of it."""
+        self._report.stop = self._report.stop or ("interrupted" if self._flying else "")
+        while self._flying:
+            self._land(self._patience())
+        self._commit([])
+
+    def _land(self, patience: float) -> None:
+        """Wait for answers for so many seconds, and settle what came or is overdue."""
+        done, _ = wait(self._flying, timeout=patience, return_when=FIRST_COMPLETED)
+        for future in done:
+            flight = self._flying.pop(future)
+            self._settle(flight.batch, flight.attempt, future.result())
+        now = self._around.monotonic()
+        for future in [f for f, flight in self._flying.items() if flight.due <= now]:
+            flight = self._flying.pop(future)
+            detail = f"no whole answer within {self._pace.deadline:g} seconds"
+            # Its thread is lost to the server, so the run ends here.
+            told = flight.batch.kind.duplicates_told
+            meaning: Meaning = "again" if told else "in_doubt"
+            self._settle(flight.batch, self._pace.attempts, Verdict(meaning, detail, doubted=True))
+            self._report.stop = self._report.stop or "unreachable"
+
+    def _patience(self) -> float:
+        """Return how long to wait for answers before something else is to be done."""
+        due = min(flight.due for flight in self._flying.values())
+        if self._delayed and not self._report.stop and len(self._flying) < self._pace.in_flight:
+            due = min(due, self._delayed[0].due)
+        return max(0.0, due - self._around.monotonic())
 
     def _take(self, queue: Iterator[Batch]) -> list[tuple[Batch, int]]:
         ready: list[tuple[Batch, int]] = []
@@ -175,21 +215,25 @@ class Delivery:
 
     def _send(self, batch: Batch) -> Verdict:
         """Send one request; runs in a thread and touches no state."""
-        request = build(batch, self._keyring.secret(batch.credential), self._routes)
         try:
-            answer: Answer = self._transport.send(request)
+            request = build(batch, self._keyring.secret(batch.credential), self._routes)
+        except AirgapError as error:
+            return Verdict("dead", f"can't be sent: {error.message}")
+        try:
+            answer = self._transport.send(request)
         except NotSentError as error:
             return Verdict("again", f"not sent: {error}")
-        except DoubtfulError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the request may have left
+            words = str(error) if isinstance(error, DoubtfulError) else type(error).__name__
             return Verdict(
                 "again" if batch.kind.duplicates_told else "in_doubt",
-                f"cut off after sending began: {error}",
+                f"cut off after sending began: {words}",
                 doubted=True,
             )
         return judge(batch.kind, answer, sent=len(batch.entries), doubted=batch.doubted)
 
     def _settle(self, batch: Batch, attempt: int, verdict: Verdict) -> None:
-        detail = (verdict.detail or "")[:500] or None
+        detail = self._keyring.redact(verdict.detail or "", self._catalog)[:500] or None
         if verdict.hold:
             self._report.held.add(batch.credential)
         final = verdict.meaning in ("delivered", "dead", "in_doubt")

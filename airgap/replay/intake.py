@@ -96,6 +96,7 @@ def dry_run(
         ledger = Ledger(Path(folder) / "ledger.sqlite", catalog, timestamps.system_clock)
         try:
             results = import_files(paths, home, ledger, trust, keyring, catalog, lambda _: None)
+            results = [_check_chain(result, home, catalog) for result in results]
             ledger.copy_states(home.ledger_path)
             ledger.set_scope(r.bundle for r in results if r.bundle is not None)
             entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
@@ -104,6 +105,20 @@ def dry_run(
         finally:
             ledger.close()
     return results
+
+
+def _check_chain(result: Imported, home: Home, catalog: Catalog) -> Imported:
+    """Return the result as the real ledger would have it: a fork is refused there."""
+    if result.verified is None or not home.ledger_path.exists():
+        return result
+    real = Ledger(home.ledger_path, catalog, timestamps.system_clock)
+    try:
+        chain.find(real, result.verified)
+    except AirgapError as error:
+        return Imported(result.path, None, None, new=False, known=0, error=error)
+    finally:
+        real.close()
+    return result
 
 
 def _import_one(

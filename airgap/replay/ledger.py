@@ -16,6 +16,7 @@ from urllib.parse import quote
 from airgap import timestamps
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
+from airgap.credentials import redact
 from airgap.database import Database
 from airgap.errors import DamagedError
 from airgap.records import Record, Totals
@@ -342,6 +343,12 @@ class Ledger:
         )
         return [row[0] for row in rows]
 
+    def forms_waiting(self) -> list[tuple[str, str, str]]:
+        """Return kind, dialect and credential of the scope's waiting records, each once."""
+        return self._connection.execute(
+            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {_SCOPE}"
+        ).fetchall()
+
     def unsettled(self, state: State, limit: int) -> list[dict[str, Any]]:
         """Return records in a state, for people: id, kind, source, status, detail, since when."""
         rows = self._connection.execute(
@@ -366,9 +373,8 @@ class Ledger:
         Returns:
             Ids of the records that changed.
         """
-        detail = (
-            f"decided by hand ({'send again' if state == 'waiting' else 'delivered'}): {reason}"
-        )
+        choice = "send again" if state == "waiting" else "delivered"
+        detail = redact(f"decided by hand ({choice}): {reason}", self._catalog)
         where = (
             "state = 'in_doubt'"
             if prefix == "all"

@@ -12,6 +12,7 @@ from airgap import __version__, timestamps, verify
 from airgap.bundle.layout import FORMAT, Header
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
+from airgap.errors import TrustError
 from airgap.files import refused, sync_folder
 from airgap.home import Home
 from airgap.replay.ledger import SETTLED_OUTCOMES, Ledger, LedgerBundle
@@ -36,6 +37,24 @@ class MadeReceipt:
     bundle: LedgerBundle
     outcomes: dict[str, int]
     new: bool
+
+
+def check_key(key: PrivateKey, trust: TrustStore) -> None:
+    """Check that a key may sign receipts here, before anything depends on it.
+
+    Raises:
+        TrustError: it is not trusted as importer, or is revoked.
+    """
+    entry = trust.keys.get(key.public.key_id)
+    if entry is None or entry.revoked is not None or "importer" not in entry.roles:
+        roles = ", ".join(entry.roles) if entry else "not in the trust store"
+        raise TrustError(
+            "your own key can't sign receipts",
+            where=key.public.fingerprint,
+            expected="a key that this home trusts as importer",
+            found="revoked" if entry and entry.revoked else roles,
+            hint="choose another with --key, or make one with `airgap key generate --name NEW`",
+        )
 
 
 def make_receipt(
@@ -100,8 +119,9 @@ def make_receipt(
         temporary.replace(final)
         sync_folder(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise refused("written", final, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
     ledger.add_receipt(bundle, receipt.document_id, number + 1, name, digest)
     return MadeReceipt(final, bundle, outcomes, new=True)
 

@@ -1,6 +1,7 @@
 """Records into the requests that a connected installation would have sent."""
 
 import base64
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,8 +14,12 @@ from airgap.catalog import Catalog, Dialect, JsonObject, Kind
 from airgap.credentials import Keyring, mask
 from airgap.errors import InputRefusedError, UsageError
 from airgap.replay.ledger import Entry
+from airgap.text import printable
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_LONGEST_LABEL = 63
+_PATH = re.compile(r"[A-Za-z0-9._~/%-]{0,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +86,31 @@ class Routes:
     dialects: Mapping[str, str]
 
 
-def check_base(url: str, *, allow_plain: bool = False) -> str:
+def check_base(url: str) -> str:
     """Return a base URL without its last slash.
 
     Raises:
         UsageError: not http or https, with a query or user, or http to another machine.
     """
-    parts = urlsplit(url)
-    plain = parts.scheme == "http" and parts.hostname not in _LOOPBACK
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", 0, urlsplit("")
     if (
         parts.scheme not in ("http", "https")
-        or not parts.hostname
+        or port == 0
+        or not (_HOST.fullmatch(host) or ":" in host)
+        or any(len(label) > _LONGEST_LABEL for label in host.split("."))
+        or not _PATH.fullmatch(parts.path)
         or parts.query
         or parts.fragment
-        or parts.username
-        or (plain and not allow_plain)
+        or "@" in parts.netloc
+        or (parts.scheme == "http" and host not in _LOOPBACK)
     ):
         raise UsageError(
             "this base URL can't be used",
-            where=url if "@" not in url else "(a URL with a user)",
+            where=printable(url) if "@" not in url else "(a URL with a user)",
             expected="https://HOST, or http:// to this machine only",
             hint="a key never travels over plain HTTP to another machine",
         )
@@ -191,20 +202,28 @@ def _alike(one: Entry, other: Entry) -> bool:
 
 def _batch(entries: list[Entry], kind: Kind, routes: Routes) -> Batch:
     record = entries[0].record
-    name = routes.dialects.get(kind.name, record.dialect)
+    dialect = choose_dialect(kind, record.dialect, record.credential, routes)
+    return Batch(kind, dialect, record.credential, tuple(entries))
+
+
+def choose_dialect(kind: Kind, recorded: str, credential: str, routes: Routes) -> Dialect:
+    """Return the dialect to send a record in: the site's choice, or the record's own.
+
+    Raises:
+        UsageError: the site's choice needs another type of credential.
+    """
+    name, type_ = routes.dialects.get(kind.name, recorded), credential.partition(":")[0]
     dialect = kind.dialects.get(name)
-    if dialect is None or dialect.credential.type != record.credential.partition(":")[0]:
+    if dialect is None or dialect.credential.type != type_:
         raise UsageError(
             f"{kind.name} can't be sent in the dialect {name}",
             expected=", ".join(
-                d.name
-                for d in kind.dialects.values()
-                if d.credential.type == record.credential.partition(":")[0]
+                d.name for d in kind.dialects.values() if d.credential.type == type_
             ),
             found=name,
-            hint="correct --dialect or the dialects table of airgap.toml",
+            hint="correct --dialect; records with another type of credential are among these",
         )
-    return Batch(kind, dialect, record.credential, tuple(entries))
+    return dialect
 
 
 def _raw_body(encoding: str, body: str) -> bytes:

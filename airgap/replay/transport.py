@@ -82,29 +82,32 @@ class HttpTransport:
             httpx.ProxyError,
         ) as error:
             raise NotSentError(_reason(error)) from None
-        except httpx.UnsupportedProtocol as error:
-            raise NotSentError(_reason(error)) from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
+            raise NotSentError(type(error).__name__) from None
         except httpx.HTTPError as error:
-            raise DoubtfulError(_reason(error)) from None
+            # Not its words: they may repeat what the server said.
+            raise DoubtfulError(type(error).__name__) from None
 
     def _retry_after(self, value: str | None) -> float | None:
         """Return Retry-After (RFC 9110 section 10.2.3) in seconds from now."""
         if value is None:
             return None
-        if value.strip().isdecimal():
-            return float(min(int(value), 86_400))
+        if value.strip().isdecimal() and value.isascii():
+            return float(min(int(value.strip()[:9]), 86_400))
         try:
             moment = parsedate_to_datetime(value)
             return max(0.0, (moment - self._clock()).total_seconds())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
 
 
 def _bounded(response: httpx.Response) -> bytes:
-    """Return the answer's body; one that is larger than allowed counts as not understood."""
+    """Return the answer's body; one that is too large or compressed counts as not understood."""
     parts: list[bytes] = []
     size = 0
-    for part in response.iter_bytes():
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        return b""
+    for part in response.iter_raw():
         size += len(part)
         if size > _MAX_ANSWER:
             return b""
