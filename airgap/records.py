@@ -69,7 +69,12 @@ def record_id(source: str, record: Record, kind: Kind) -> bytes:
         airgap.jsontext.NotExactError: the payload holds a float.
     """
     if kind.identity is not None:
-        named = [_ID_TAG, source, record.kind, record.payload[kind.identity]]
+        named: list[object] = [
+            _ID_TAG,
+            source,
+            record.kind,
+            str(record.payload[kind.identity]).lower(),
+        ]
     else:
         named = [
             _ID_TAG,
@@ -144,11 +149,25 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
 
 
 def _check_raw(payload: Mapping[str, Any], *, where: str) -> None:
+    """Hold a raw body to its one form, so that the same body has the same record id."""
+    plain = (
+        payload["content_type"] == "application/json" and payload["content_encoding"] == "identity"
+    )
     try:
+        data = payload["body"].encode()
         if payload["encoding"] == "base64":
-            base64.b64decode(payload["body"], validate=True)
+            good = not plain and base64.b64encode(base64.b64decode(data, validate=True)) == data
+        else:
+            good = plain
     except ValueError:
-        raise InputRefusedError("an OTLP body is not base64", where=where) from None
+        good = False
+    if not good:
+        raise InputRefusedError(
+            "an OTLP body is not in its one form",
+            where=where,
+            expected="utf-8 for uncompressed JSON, else padded base64",
+            found=f"{payload['content_type']}, {payload['content_encoding']}, {payload['encoding']}",
+        )
 
 
 @dataclass(slots=True)
