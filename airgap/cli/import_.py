@@ -23,6 +23,7 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
     read_credentials,
+    show_error,
 )
 from airgap.credentials import Keyring
 from airgap.errors import (
@@ -248,12 +249,16 @@ def _dry_run(
             ],
         }
     )
+    for result in imported:
+        if result.error is not None:
+            out.say(f"{result.path}: REFUSED")
+            show_error(result.error, as_json=False)
+    view.raise_first(imported)
     records = sum(item["records"] for item in shown)
     out.say(
         f"{plural(len(shown), 'request')} with {plural(records, 'record')} would leave; "
         "keys are masked. Nothing was sent or written. Next: the same command without --dry-run"
     )
-    view.raise_first(imported)
 
 
 def _readable(request: Request) -> str:
