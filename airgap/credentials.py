@@ -155,7 +155,11 @@ def read_secret_file(path: str, *, kind: str) -> str:
         with Path(path).open("rb") as file:
             raw = file.read(65_537)
     except OSError as error:
-        raise UsageError(f"the {kind} file can't be read: {error.strerror}", where=path) from None
+        raise UsageError(
+            f"the {kind} file can't be read: {error.strerror}",
+            where=path,
+            hint="check the path; the file holds the key and nothing else",
+        ) from None
     lines = raw.decode("utf-8", "replace").strip().splitlines()
     if len(lines) != 1:
         raise UsageError(

@@ -149,7 +149,11 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
                 )
             found.extend(inside)
         elif not os.path.lexists(path):
-            raise UsageError("there is no such file or folder", where=printable(str(path), 300))
+            raise UsageError(
+                "there is no such file or folder",
+                where=printable(str(path), 300),
+                hint="check the path, and that the medium is mounted",
+            )
         else:
             found.append(path)
     return found

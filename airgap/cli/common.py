@@ -18,7 +18,9 @@ from airgap.text import lines, printable
 from airgap.trust.keys import Passphrase
 
 _RESULT = "airgap.result"
-_NEVER_WRAPPED = frozenset({"kind", "measure", "fingerprint", "id", "made", "since", "source"})
+_NEVER_WRAPPED = frozenset(
+    {"kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
+)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 

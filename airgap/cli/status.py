@@ -151,4 +151,4 @@ def _workstation(out: Output, home: Home) -> None:
 
 
 def _period(period: dict[str, str] | None) -> str:
-    return f"{period['from'][:16]} .. {period['to'][:16]}" if period else "none"
+    return f"{period['from'][:10]} .. {period['to'][:10]}" if period else "none"
