@@ -57,7 +57,8 @@ def check(kind: str, secret: object, *, where: str) -> str:
 def redact(text: str, catalog: Catalog, secrets: Iterable[str] = ()) -> str:
     """Return text with everything masked that is one of ``secrets`` or looks like a key."""
     for secret in secrets:
-        text = text.replace(secret, "<masked>")
+        for form in (secret, orjson.dumps(secret)[1:-1].decode()):
+            text = text.replace(form, "<masked>")
     data = text.encode("utf-8", "replace")
     for name, pattern in catalog.credential_patterns.items():
         data = pattern.sub(f"<{name} masked>".encode(), data)

@@ -159,14 +159,8 @@ def command(
             doubtful = ledger.recover()
             if doubtful:
                 out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
-            imported = intake.import_files(
-                files,
-                home,
-                ledger,
-                trust,
-                keyring,
-                schemas,
-                lambda r: view.show_imported(out, ledger, r),
+            imported = intake.Intake(home, ledger, trust, keyring, schemas).take(
+                files, lambda result: view.show_imported(out, ledger, result)
             )
             bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
             if resume:

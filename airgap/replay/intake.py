@@ -1,6 +1,7 @@
 """Import: files on a stick into the ledger, each verified in quarantine before anything is kept."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,35 +40,60 @@ class Imported:
     error: AirgapError | None
 
 
-def import_files(
-    paths: list[Path],
-    home: Home,
-    ledger: Ledger,
-    trust: TrustStore,
-    keyring: Keyring,
-    catalog: Catalog,
-    progress: Callable[[Imported], None],
-) -> list[Imported]:
-    """Verify files and take them into the ledger; a refused file does not stop the others.
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes files into a ledger.
 
     Args:
-        paths: the files, in any order.
         home: the workstation's home; quarantine is in it.
-        ledger: its ledger.
+        ledger: where records go.
         trust: whose signatures count.
-        keyring: this side's credentials; a bundle that needs another is refused.
+        keyring: this side's credentials; a new bundle that needs another is refused.
         catalog: schemas and kinds.
-        progress: called after each file.
-
-    Returns:
-        One entry per file, in the order of ``paths``.
+        before: for a dry run, the home's real ledger, which knows what came before.
     """
-    results: list[Imported] = []
-    for path in paths:
-        result = _import_one(path, home, ledger, trust, keyring, catalog)
-        progress(result)
-        results.append(result)
-    return results
+
+    home: Home
+    ledger: Ledger
+    trust: TrustStore
+    keyring: Keyring
+    catalog: Catalog
+    before: Ledger | None = None
+
+    def take(self, paths: list[Path], progress: Callable[[Imported], None]) -> list[Imported]:
+        """Verify files and take them in; a refused file does not stop the others.
+
+        Args:
+            paths: the files, in any order.
+            progress: called after each file.
+
+        Returns:
+            One entry per file, in the order of ``paths``.
+        """
+        results: list[Imported] = []
+        for path in paths:
+            result = self._take_one(path)
+            progress(result)
+            results.append(result)
+        return results
+
+    def _take_one(self, path: Path) -> Imported:
+        name = printable(str(path), 300)
+        try:
+            with media.quarantine(path, self.home.folder("quarantine")) as stream:
+                bundle = verify.verify_bundle(
+                    stream, name=name, trust=self.trust, catalog=self.catalog
+                )
+                there = chain.find(self.ledger, bundle)
+                if there is not None:
+                    return Imported(path, there, bundle, new=False, known=0, error=None)
+                if self.before is None or chain.find(self.before, bundle) is None:
+                    self.keyring.require(bundle.manifest["credentials"])
+                entry, known = self.ledger.add_bundle(bundle)
+                return Imported(path, entry, bundle, new=True, known=known, error=None)
+        except AirgapError as error:
+            error.where = error.where or name
+            return Imported(path, None, None, new=False, known=0, error=error)
 
 
 def dry_run(
@@ -92,53 +118,20 @@ def dry_run(
         routes: where requests would go.
         show: called for each request, in which masks stand for credentials.
     """
-    with TemporaryDirectory(dir=home.folder("quarantine")) as folder:
-        ledger = Ledger(Path(folder) / "ledger.sqlite", catalog, timestamps.system_clock)
-        try:
-            results = import_files(paths, home, ledger, trust, keyring, catalog, lambda _: None)
-            results = [_check_chain(result, home, catalog) for result in results]
-            ledger.copy_states(home.ledger_path)
-            ledger.set_scope(r.bundle for r in results if r.bundle is not None)
-            entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
-            for batch, request in plan(entries, catalog, keyring, routes):
-                show(batch, request)
-        finally:
-            ledger.close()
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(dir=home.folder("quarantine")))
+        ledger = _open(Path(folder) / "ledger.sqlite", catalog, stack)
+        real = _open(home.ledger_path, catalog, stack) if home.ledger_path.exists() else None
+        results = Intake(home, ledger, trust, keyring, catalog, real).take(paths, lambda _: None)
+        ledger.copy_states(home.ledger_path)
+        ledger.set_scope(r.bundle for r in results if r.bundle is not None)
+        entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
+        for batch, request in plan(entries, catalog, keyring, routes):
+            show(batch, request)
     return results
 
 
-def _check_chain(result: Imported, home: Home, catalog: Catalog) -> Imported:
-    """Return the result as the real ledger would have it: a fork is refused there."""
-    if result.verified is None or not home.ledger_path.exists():
-        return result
-    real = Ledger(home.ledger_path, catalog, timestamps.system_clock)
-    try:
-        chain.find(real, result.verified)
-    except AirgapError as error:
-        return Imported(result.path, None, None, new=False, known=0, error=error)
-    finally:
-        real.close()
-    return result
-
-
-def _import_one(
-    path: Path,
-    home: Home,
-    ledger: Ledger,
-    trust: TrustStore,
-    keyring: Keyring,
-    catalog: Catalog,
-) -> Imported:
-    name = printable(str(path), 300)
-    try:
-        with media.quarantine(path, home.folder("quarantine")) as stream:
-            bundle = verify.verify_bundle(stream, name=name, trust=trust, catalog=catalog)
-            there = chain.find(ledger, bundle)
-            if there is not None:
-                return Imported(path, there, bundle, new=False, known=0, error=None)
-            keyring.require(bundle.manifest["credentials"])
-            entry, known = ledger.add_bundle(bundle)
-            return Imported(path, entry, bundle, new=True, known=known, error=None)
-    except AirgapError as error:
-        error.where = error.where or name
-        return Imported(path, None, None, new=False, known=0, error=error)
+def _open(path: Path, catalog: Catalog, stack: ExitStack) -> Ledger:
+    ledger = Ledger(path, catalog, timestamps.system_clock)
+    stack.callback(ledger.close)
+    return ledger

@@ -17,6 +17,7 @@ import orjson
 
 from airgap.catalog import JsonObject, Kind, matches
 from airgap.replay.answers import Answer
+from airgap.text import printable
 
 Meaning = Literal["delivered", "dead", "in_doubt", "again", "halve", "held", "stop"]
 
@@ -83,7 +84,8 @@ def judge(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
             doubted=True,
             retry_after=answer.retry_after,
         )
-    detail = f"answered {status}: refused for good"
+    words = printable(answer.body[:2000].decode("utf-8", "replace"), 200)
+    detail = f"answered {status}: refused for good" + (f": {words}" if words else "")
     if sent > 1:
         return Verdict("halve", detail, status)
     return Verdict("dead", detail, status, hold=kind.gate)

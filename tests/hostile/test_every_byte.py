@@ -23,9 +23,8 @@ def importer(site, beacon):
     def import_bytes(data: bytes):
         path = site.root / "variant.airgap"
         path.write_bytes(data)
-        [result] = intake.import_files(
-            [path], home, ledger, trust, keyring, catalog.load(), lambda _: None
-        )
+        taker = intake.Intake(home, ledger, trust, keyring, catalog.load())
+        [result] = taker.take([path], lambda _: None)
         return result, ledger
 
     yield import_bytes

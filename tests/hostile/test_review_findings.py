@@ -143,9 +143,16 @@ def test_what_the_server_says_can_not_put_a_key_into_ledger_or_receipt(site):
     site.export()
     with serving(always(f"x {LICENSE}\r\n\r\n".encode())) as server:
         result = site.import_(server.url, code=6)
+    run("ledger", "resolve", "all", "--resend", "--reason", "once more", "--home", site.workstation)
+    with serving(always(answer(422, {"detail": f"the key {LICENSE} is odd"}))) as server:
+        result = site.import_(server.url, code=6)
     listed = run("ledger", "list", "--home", site.workstation).output
     note = ("--reason", f"asked about {LICENSE}")
-    run("ledger", "resolve", "all", "--resend", "--home", site.workstation, *note)
+    [record] = json.loads(run("ledger", "list", "--home", site.workstation, "--json").stdout)[
+        "records"
+    ]
+    assert record["detail"].endswith('"the key <masked> is odd"}')
+    run("ledger", "resolve", record["id"], "--resend", "--home", site.workstation, *note)
     assert LICENSE not in result.output + listed
     for folder in (site.workstation, site.stick):
         for path in folder.rglob("*"):

@@ -232,7 +232,7 @@ def test_a_record_that_is_refused_for_good_is_a_dead_letter_with_the_answer(ledg
     deliver(ledger, World([Answer(422, b"no")]))
     assert states(ledger) == {"dead": 1, "delivered": 1}
     [letter] = ledger.unsettled("dead", 10)
-    assert (letter["status"], letter["detail"]) == (422, "answered 422: refused for good")
+    assert (letter["status"], letter["detail"]) == (422, "answered 422: refused for good: no")
 
 
 def test_a_refused_batch_is_halved_until_the_bad_record_is_alone(ledger):

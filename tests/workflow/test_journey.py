@@ -264,6 +264,16 @@ def test_dry_run_shows_exactly_the_requests_that_leave_with_keys_masked(site, be
     )
 
 
+def test_dry_run_of_a_bundle_that_was_delivered_shows_nothing_and_needs_no_key(site, beacon):
+    site.collect([report(1)])
+    site.export()
+    site.import_(beacon.url)
+    shown = json.loads(
+        run("import", "--home", site.workstation, site.stick, "--dry-run", "--json").stdout
+    )
+    assert shown == {"requests": [], "refused": []}
+
+
 def test_the_token_is_kept_and_goes_into_the_receipt_only_when_asked(site, beacon):
     site.collect([{"license": LICENSE}, {"X-Api-Key": API_KEY}])
     site.export()
