@@ -2,10 +2,8 @@
 
 import importlib.util
 import os
-import pty
 import select
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -245,26 +243,26 @@ def test_a_terminal_is_asked_twice_for_a_new_passphrase_and_once_to_sign(site):
     assert "open sesame" not in output
 
 
+_ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
 def typed(arguments, *lines):
     """Run a command on a pseudo-terminal, answer its prompts, and return what it showed."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "airgap", *arguments])
+    command = [sys.executable, "-c", _ON_A_TERMINAL, sys.executable, "-m", "airgap", *arguments]
     shown, answers = b"", list(lines)
-    while select.select([terminal], [], [], 30)[0]:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:
-            break
-        shown += part
-        # getpass prints the space when it listens; what is typed before is thrown away.
-        if answers and part.endswith(b" ") and shown.endswith(b": "):
-            os.write(terminal, answers.pop(0))
-    else:
-        os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0, shown.decode()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while select.select([process.stdout], [], [], 30)[0]:
+            part = os.read(process.stdout.fileno(), 4096)
+            if not part:
+                break
+            shown += part
+            # getpass prints the space when it listens; what is typed before is thrown away.
+            if answers and part.endswith(b" ") and shown.endswith(b": "):
+                process.stdin.write(answers.pop(0))
+                process.stdin.flush()
+        else:
+            process.kill()
+    assert process.returncode == 0, shown.decode()
     return shown.decode()
 
 
