@@ -200,12 +200,12 @@ def test_a_full_disk_is_exit_status_8_and_loses_nothing(site):
     before = site.status()
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
         "from airgap.cli.main import main; main()"
     )
     arguments = ["export", "--home", site.isolated, "--to", site.stick, "--compression", "none"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-B", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
