@@ -32,10 +32,18 @@ class Database:
             self.connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
             )
+        try:
+            self._prepare(layout, version)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, layout: str, version: int) -> None:
+        with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA foreign_keys = ON")
-            path.chmod(0o600)
+            self.path.chmod(0o600)
             found = self._version()
         if found == version:
             return
@@ -48,7 +56,7 @@ class Database:
             elif found != version:
                 raise UsageError(
                     "the database was made by another version of airgap",
-                    where=str(path),
+                    where=str(self.path),
                     expected=f"layout {version}",
                     found=f"layout {found}",
                     hint="use the airgap release that made it, or a newer one",
