@@ -77,11 +77,6 @@ class Kind:
     dialects: Mapping[str, Dialect]
     open_maps: Mapping[str, frozenset[str]]
 
-    @property
-    def default_dialect(self) -> Dialect:
-        """The first documented dialect."""
-        return next(iter(self.dialects.values()))
-
     def detects(self, body: Mapping[str, object]) -> bool:
         """Tell whether a documented request body is of this kind."""
         keys = body.keys()

@@ -13,21 +13,18 @@ class Database:
     """One SQLite file. Every commit is on disk when it returns (WAL, synchronous=FULL).
 
     Args:
-        path: the file; made where it does not exist and ``create`` is true.
+        path: the file; made where it does not exist.
         layout: statements that make an empty database.
         version: number of that layout.
-        create: whether to make the file.
 
     Raises:
-        UsageError: the file does not exist, or a newer airgap made it.
+        UsageError: another version of airgap made it.
         DamagedError: it is not a database.
         MediumError: the file system refused.
     """
 
-    def __init__(self, path: Path, layout: str, version: int, *, create: bool) -> None:
+    def __init__(self, path: Path, layout: str, version: int) -> None:
         self.path = path
-        if not create and not path.exists():
-            raise UsageError("the database does not exist yet", where=str(path))
         with self._errors():
             self.connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True

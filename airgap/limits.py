@@ -13,10 +13,7 @@ MAX_ENVELOPE_SIZE = 16 * 1024**2
 """Largest encoded envelope, the manifest included."""
 
 MAX_CHUNK_SIZE = 16 * 1024**2
-"""Largest chunk as it stands in the file."""
-
-MAX_CHUNK_EXPANDED = 16 * 1024**2
-"""Largest chunk after decompression."""
+"""Largest chunk, as it stands in the file and after decompression; the manifests' schemas hold it."""
 
 MAX_CHUNKS = 65_536
 """Most chunks in a file."""
@@ -29,9 +26,6 @@ MAX_DEPTH = 8
 
 MAX_MAP_ENTRIES = 4_096
 """Most entries in one map."""
-
-MAX_KEY_LENGTH = 256
-"""Longest map key, in bytes of UTF-8."""
 
 MAX_STRING_LENGTH = 4 * 1024**2
 """Longest string, in bytes of UTF-8."""

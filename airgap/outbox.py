@@ -101,7 +101,7 @@ class Outbox:
     def __init__(self, path: Path, source: str, catalog: Catalog) -> None:
         self.source = source
         self._catalog = catalog
-        self._db = Database(path, _LAYOUT, _VERSION, create=True)
+        self._db = Database(path, _LAYOUT, _VERSION)
         self._connection = self._db.connection
 
     def close(self) -> None:

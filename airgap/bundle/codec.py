@@ -68,7 +68,14 @@ def decode(data: bytes, *, what: str, where: str, max_objects: int, binary: bool
     problem = _scan(data, max_objects, binary=binary)
     if problem is None:
         try:
-            value = msgpack.unpackb(data, raw=False, object_hook=_text_keys, ext_hook=_no_ext)
+            value = msgpack.unpackb(
+                data,
+                raw=False,
+                object_hook=_text_keys,
+                ext_hook=_no_ext,
+                max_str_len=limits.MAX_STRING_LENGTH,
+                max_map_len=limits.MAX_MAP_ENTRIES,
+            )
         except (ValueError, RecursionError, msgpack.UnpackException) as error:
             problem = f"{type(error).__name__}"
         else:
@@ -116,6 +123,8 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
         end = unpacker.tell()
         if not _same(value, data[start:end]):
             raise _damaged("chunk", where, f"record {position} is not in its one encoding")
+        if end - start > limits.MAX_RECORD_SIZE:
+            raise _damaged("chunk", where, f"record {position} is larger than allowed")
         start = end
         yield value
     if start != len(data):

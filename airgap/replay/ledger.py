@@ -133,7 +133,7 @@ class Ledger:
     def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
         self._catalog = catalog
         self._clock = clock
-        self._db = Database(path, _LAYOUT, _VERSION, create=True)
+        self._db = Database(path, _LAYOUT, _VERSION)
         self._connection = self._db.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 

@@ -126,7 +126,6 @@ def test_the_specification_gives_the_limits_that_the_code_holds():
         "text": limits.MAX_STRING_LENGTH,
         "record or outcome": limits.MAX_RECORD_SIZE,
     }
-    assert limits.MAX_CHUNK_SIZE == limits.MAX_CHUNK_EXPANDED
     for name in ("bundle", "receipt"):
         schema = SCHEMAS.schema(f"{name}-manifest")["properties"]["chunks"]
         assert schema["maxItems"] == limits.MAX_CHUNKS

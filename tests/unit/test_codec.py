@@ -88,6 +88,19 @@ def test_decode_refuses(name, data):
         decode(data)
 
 
+def test_decode_refuses_a_map_or_text_beyond_the_limits():
+    many = {str(number): None for number in range(limits.MAX_MAP_ENTRIES + 1)}
+    for value in (many, "x" * (limits.MAX_STRING_LENGTH + 1)):
+        with pytest.raises(DamagedError):
+            decode(codec.encode(value))
+
+
+def test_a_record_beyond_the_limit_is_refused_when_read():
+    big = {str(number): "x" * (limits.MAX_STRING_LENGTH // 2) for number in range(4)}
+    with pytest.raises(DamagedError, match="larger than allowed"):
+        list(codec.decode_records(b"\x91" + codec.encode(big), 1, where="here"))
+
+
 def test_decode_refuses_a_million_nested_arrays_without_building_them():
     with pytest.raises(DamagedError, match="nested deeper"):
         decode(b"\x91" * 1_000_000)
