@@ -44,7 +44,13 @@ class _Size(click.ParamType[int]):
 @airgap_command("export")
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder on the stick.")
 @click.option("--again", is_flag=True, help="Write bundles again that no receipt has confirmed.")
-@click.option("--max-size", type=_Size(), default=export.DEFAULT_MAX_SIZE, show_default="2GiB")
+@click.option(
+    "--max-size",
+    type=_Size(),
+    default=export.DEFAULT_MAX_SIZE,
+    show_default="2GiB",
+    help="Largest file; more records give more bundles.",
+)
 @click.option(
     "--compression", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True
 )

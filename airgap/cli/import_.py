@@ -149,7 +149,7 @@ def command(
     trust = trust_store.load(home.trust_path, schemas)
     files = media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else []
     if dry_run:
-        _dry_run(out, files, home, trust, keyring, schemas, routes)
+        _dry_run(out, files, home, trust, keyring, schemas, routes, resume=resume)
         return
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
     check_key(key, trust)
@@ -214,6 +214,8 @@ def _dry_run(
     keyring: Keyring,
     schemas: catalog.Catalog,
     routes: Routes,
+    *,
+    resume: bool,
 ) -> None:
     shown: list[dict[str, Any]] = []
 
@@ -234,7 +236,7 @@ def _dry_run(
             out.say(f"{name}: {value}")
         out.say(f"\n{body}\n" if body else "")
 
-    imported = intake.dry_run(files, home, trust, keyring, schemas, routes, show)
+    imported = intake.dry_run(files, home, trust, keyring, schemas, routes, show, resume=resume)
     out.result(
         {
             "requests": shown,

@@ -31,8 +31,9 @@ def command() -> None:
 def _generate(
     out: Output, home_path: Path, name: str, passphrase_file: Path | None, *, no_passphrase: bool
 ) -> None:
-    """Make an Ed25519 key pair; this side trusts it for its own role.
+    """Make an Ed25519 key pair.
 
+    This side trusts it for its own role.
     On a terminal a passphrase is asked for; an empty one leaves the key file unprotected.
 
     \b
@@ -97,7 +98,9 @@ def _list(out: Output, home_path: Path) -> None:
 @airgap_command("fingerprint")
 @click.argument("key", required=False)
 def _fingerprint(out: Output, home_path: Path, key: str | None) -> None:
-    """Show the fingerprint of a public key file, or of one of this side's keys by name.
+    """Show a key's fingerprint.
+
+    KEY is a public key file, or one of this side's keys by name.
 
     \b
     Example:

@@ -26,7 +26,7 @@ def command() -> None:
 )
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
-    """Show records in doubt and dead letters, with the reason.
+    """Show records in doubt and dead letters.
 
     \b
     Example:
@@ -71,8 +71,9 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
 def _resolve(
     out: Output, home_path: Path, record: str, reason: str, *, resend: bool, delivered: bool
 ) -> None:
-    """Decide a record in doubt or a dead letter; RECORD is its id's beginning, or all.
+    """Decide a record in doubt or a dead letter.
 
+    RECORD is the beginning of its id, or all.
     "all" means every record in doubt, never dead letters.
 
     \b

@@ -26,7 +26,7 @@ def command() -> None:
 )
 @click.pass_context
 def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
-    """Confirm in the outbox what receipts say was delivered.
+    """Confirm what receipts say was delivered.
 
     A receipt must be signed by a key that this home trusts as importer, and be about a bundle
     of this outbox, record for record. Applying one twice changes nothing.

@@ -61,7 +61,9 @@ def _add(
     comment: str,
     fingerprint: str | None,
 ) -> None:
-    """Trust a public key for a role, for sources, for a time.
+    """Trust a public key.
+
+    For a role, for sources, for a time.
 
     On the isolated host the source is this one unless said otherwise; an exporter or reviewer
     on the workstation needs --source.
@@ -140,7 +142,9 @@ def _list(out: Output, home_path: Path) -> None:
 @airgap_command("remove")
 @click.argument("key")
 def _remove(out: Output, home_path: Path, key: str) -> None:
-    """Take a key out of the trust store, named by its fingerprint or the beginning of it.
+    """Take a key out of the trust store.
+
+    KEY is its fingerprint or the beginning of it.
 
     \b
     Example:
@@ -159,7 +163,9 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
 @click.argument("key")
 @click.option("--reason", default="", help="Why; shown when a file by this key is refused.")
 def _revoke(out: Output, home_path: Path, key: str, reason: str) -> None:
-    """Refuse everything a key signed, from now on and back to its beginning.
+    """Refuse everything a key signed.
+
+    From now on, and back to its beginning; KEY is its fingerprint or the beginning of it.
 
     \b
     Example:

@@ -104,6 +104,8 @@ def dry_run(
     catalog: Catalog,
     routes: Routes,
     show: Callable[[Batch, Request], None],
+    *,
+    resume: bool,
 ) -> list[Imported]:
     """Verify files and show every request that would leave, without keeping or sending anything.
 
@@ -117,6 +119,7 @@ def dry_run(
         catalog: schemas and kinds.
         routes: where requests would go.
         show: called for each request, in which masks stand for credentials.
+        resume: whether to show what earlier imports left waiting as well.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(dir=home.folder("quarantine")))
@@ -128,6 +131,12 @@ def dry_run(
         entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
         for batch, request in plan(entries, catalog, keyring, routes):
             show(batch, request)
+        if resume and real is not None:
+            taken = {r.bundle.bundle_id for r in results if r.bundle is not None}
+            real.set_scope(b for b in real.bundles() if b.bundle_id not in taken)
+            entries = {kind: real.waiting(kind) for kind in catalog.kinds}
+            for batch, request in plan(entries, catalog, keyring, routes):
+                show(batch, request)
     return results
 
 

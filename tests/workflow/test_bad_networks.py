@@ -62,6 +62,9 @@ def test_nobody_listening_is_no_doubt_and_resume_delivers(exported):
     assert "airgap import --resume" in result.output
     assert states(exported) == {"waiting": 3}
     with serving(always(GOOD)) as server:
+        shown = exported.import_paths([], server.url, "--resume", "--dry-run", "--json")
+        assert len(json.loads(shown.stdout)["requests"]) == 3
+        assert server.bodies == []
         exported.import_paths([], server.url, "--resume")
     assert states(exported) == {"delivered": 3}
 
