@@ -99,7 +99,9 @@ def lasting_digest(record: Record, kind: Kind) -> bytes:
 
 
 def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
-    """Check a record against its kind: schema, dialect, credential type, OTLP body.
+    """Check a record that passed ``record.schema.json`` against its kind.
+
+    Dialect, type of credential, the payload's schema, the form of a raw body, usable times.
 
     Args:
         record: the record.
@@ -112,7 +114,6 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
     Raises:
         InputRefusedError: naming path, expected and found.
     """
-    catalog.require("record", record.as_map(), where=where)
     kind = catalog.kind(record.kind, where=where)
     dialect = kind.dialects.get(record.dialect)
     if dialect is None:

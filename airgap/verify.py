@@ -228,7 +228,6 @@ def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Co
     for position, element in enumerate(reader.elements(file, manifest)):
         where = f"{file.name}, record {position}"
         _require_exact(element, where=where)
-        # The map itself first: it may have other fields than a record.
         catalog.require("record", element, where=where)
         record = Record.from_map(element)
         contents.add(record, check_record(record, catalog, where=where), where=where)

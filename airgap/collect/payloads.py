@@ -71,6 +71,7 @@ def records_of(
     for payload in _payloads(request, raw, where=where):
         record = Record(request.kind.name, dialect.name, fingerprint, 0, payload)
         _keep_out_credentials(record, secret, catalog, where=where)
+        catalog.require("record", record.as_map(), where=where)
         check_record(record, catalog, where=where)
         _refuse_unknown(record, request.kind, rules, where=where)
         yield record
