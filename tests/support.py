@@ -159,6 +159,25 @@ class Site:
         return trust_store.load(self.workstation / "trust.json", catalog.load())
 
 
+def bundle_fields(**changes: Any) -> dict[str, Any]:
+    """Return the manifest of an empty first bundle, without what the writer adds."""
+    return {
+        "format": "airgap/1",
+        "file_type": "bundle",
+        "source": SOURCE,
+        "sequence": 1,
+        "previous": None,
+        "created_at": "2026-02-01T00:00:00Z",
+        "producer": "test",
+        "totals": {},
+        "period": None,
+        "schemas": {},
+        "credentials": [],
+        "allowed": [],
+        **changes,
+    }
+
+
 def trusted(key: keys.PrivateKey, role: Role, source: str = "*", **changes: Any) -> TrustedKey:
     """Return a trust store entry."""
     values: dict[str, Any] = {

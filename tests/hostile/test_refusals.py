@@ -5,7 +5,17 @@ import json
 import os
 
 import pytest
-from support import API_KEY, LICENSE, SOURCE, report, run, transaction, trusted, write_lines
+from support import (
+    API_KEY,
+    LICENSE,
+    SOURCE,
+    bundle_fields,
+    report,
+    run,
+    transaction,
+    trusted,
+    write_lines,
+)
 
 from airgap import catalog, verify
 from airgap.bundle import codec
@@ -47,17 +57,7 @@ def forge(site, *, signer=None, records=None, raw=None, **fields):
         if isinstance(record, Record):
             contents.add(record, SCHEMAS.kind(record.kind), where="forged")
         writer.add(record.as_map() if isinstance(record, Record) else record)
-    manifest = {
-        "format": FORMAT,
-        "file_type": "bundle",
-        "source": SOURCE,
-        "sequence": 1,
-        "previous": None,
-        "created_at": "2026-02-01T00:00:00Z",
-        "producer": "forger",
-        **contents.as_map(SCHEMAS),
-        **fields,
-    }
+    manifest = {**bundle_fields(), **contents.as_map(SCHEMAS), **fields}
     made = writer.finish(manifest, [(signer or site.exporter).sign])
     (site.stick / "forged.airgap").write_bytes(stream.getvalue())
     return made

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from servers import always, answer, serving
-from support import API_KEY, LICENSE, SOURCE, report, run, transaction, write_lines
+from support import API_KEY, LICENSE, SOURCE, bundle_fields, report, run, transaction, write_lines
 
 from airgap import catalog, verify
 from airgap.bundle import codec
@@ -222,21 +222,7 @@ def test_cat_and_inspect_unverified_show_hostile_elements_without_a_traceback(si
     stream = io.BytesIO()
     writer = Writer(stream, Header("bundle"))
     writer.add(element)
-    fields = {
-        "format": "airgap/1",
-        "file_type": "bundle",
-        "source": SOURCE,
-        "sequence": 1,
-        "previous": None,
-        "created_at": "2026-02-01T00:00:00Z",
-        "producer": "forger",
-        "totals": {},
-        "period": None,
-        "schemas": {},
-        "credentials": [],
-        "allowed": [],
-    }
-    writer.finish(fields, [keys.generate().sign])
+    writer.finish(bundle_fields(), [keys.generate().sign])
     path = site.stick / "odd.airgap"
     path.write_bytes(stream.getvalue())
     assert "invalid" in run("cat", "--unverified", "--home", site.isolated, path).stdout

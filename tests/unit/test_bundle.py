@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import REPOSITORY
+from support import REPOSITORY, bundle_fields
 
 from airgap import catalog, limits
 from airgap.bundle import reader
@@ -18,20 +18,6 @@ from airgap.trust import keys
 
 SCHEMAS = catalog.load()
 KEY = keys.from_seed(bytes(32))
-FIELDS = {
-    "format": "airgap/1",
-    "file_type": "bundle",
-    "source": "a",
-    "sequence": 1,
-    "previous": None,
-    "created_at": "2026-01-31T09:00:00Z",
-    "producer": "test",
-    "totals": {},
-    "period": None,
-    "schemas": {},
-    "credentials": [],
-    "allowed": [],
-}
 _ELEMENTS = st.lists(
     st.dictionaries(
         st.text(max_size=5), st.integers(-(2**63), 2**63 - 1) | st.text(max_size=50), max_size=5
@@ -45,7 +31,7 @@ def write(elements, header):
     writer = Writer(stream, header)
     for element in elements:
         writer.add(element)
-    writer.finish(FIELDS, [KEY.sign])
+    writer.finish(bundle_fields(), [KEY.sign])
     return stream
 
 
@@ -74,7 +60,7 @@ def test_size_bound_holds(compression):
     for number in range(500):
         writer.add({"n": str(number) * 7})
     bound = writer.size_at_most
-    writer.finish(FIELDS, [KEY.sign])
+    writer.finish(bundle_fields(), [KEY.sign])
     assert len(stream.getvalue()) <= bound
 
 
@@ -85,7 +71,7 @@ def test_writing_and_reading_keep_memory_bounded():
     writer = Writer(stream, Header("bundle"))
     for _ in range(40_000):
         writer.add(element)
-    writer.finish(FIELDS, [KEY.sign])
+    writer.finish(bundle_fields(), [KEY.sign])
     file = reader.open_file(stream, name="test", catalog=SCHEMAS)
     assert sum(1 for _ in reader.elements(file, reader.decode_manifest(file, SCHEMAS))) == 40_000
     _, peak = tracemalloc.get_traced_memory()
