@@ -73,7 +73,15 @@ class Output:
             table.add_row(*map(printable, row))
         stream = sys.stderr if self.as_json else sys.stdout
         width = None if stream.isatty() else 120
-        Console(file=stream, width=width, markup=False, highlight=False, emoji=False).print(table)
+        console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+        if stream.isatty():
+            console.print(table)
+            return
+        # In a file or a pipe, without the spaces that fill up lines.
+        with console.capture() as capture:
+            console.print(table)
+        for line in capture.get().rstrip("\n").split("\n"):
+            click.echo(line.rstrip(), file=stream)
 
     def totals(self, totals: Totals) -> None:
         """Print totals as a table of kind, records and sums."""

@@ -70,7 +70,7 @@ def _isolated(out: Output, home: Home) -> None:
         [
             (
                 str(b.sequence),
-                b.created_at,
+                b.created_at[:10],
                 _period(periods[b.sequence]),
                 b.written_to or "nowhere yet",
                 *(

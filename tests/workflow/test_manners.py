@@ -280,3 +280,18 @@ def test_every_example_in_the_readme_names_options_that_exist():
         for option in re.findall(r"(?<![\w-])--[a-z-]+", line):
             known = helps[name] + "".join(helps.values() if "   " in line else [])
             assert option in known, f"{name} has no {option}"
+
+
+def test_the_readme_shows_what_the_commands_print(site, beacon):
+    shown = (REPOSITORY / "README.md").read_text().splitlines()
+    lines = (REPOSITORY / "schemas" / "samples.jsonl").read_text().splitlines()[2:22]
+    (site.root / "usage.jsonl").write_text("\n".join(lines) + "\n")
+    outputs = [
+        run("collect", "--home", site.isolated, site.root / "usage.jsonl").output,
+        site.export().output,
+        site.import_(beacon.url).output,
+    ]
+    text = "".join(outputs).replace(f"{site.root}/usage.jsonl", "/var/log/langgraph/usage.jsonl")
+    text = text.replace(str(site.isolated), "/home/ops/.local/share/airgap")
+    for line in text.replace(str(site.stick), "/media/stick").splitlines():
+        assert line in shown, line
