@@ -39,7 +39,7 @@ def _generate(
     \b
     Example:
       airgap key generate
-      airgap key generate --passphrase-file /root/passphrase
+      airgap key generate --passphrase-file /etc/airgap/passphrase
     """
     home = open_home(home_path)
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():

@@ -1,6 +1,7 @@
 """The demo: the whole journey, by the installed command, from the tree and from a wheel."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,9 @@ def test_demo_ends_with_equal_totals_at_every_hop_and_prints_each_step():
         "receipt apply",
     ):
         assert f"$ airgap {step}" in output
+    readme = (REPOSITORY / "README.md").read_text()
+    [shown] = re.findall(r"^== Totals at every hop\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert set(shown.splitlines()) - {"..."} <= set(output.splitlines())
 
 
 def test_demo_takes_a_file_of_the_user(tmp_path):
