@@ -86,7 +86,11 @@ def write_bundle(
     """
     source = home.folder("bundles") / bundle.file_name
     if not source.exists():
-        raise UsageError("the home's copy of the bundle is gone", where=str(source))
+        raise UsageError(
+            "the home's copy of the bundle is gone",
+            where=str(source),
+            hint="put it back from a copy of the home, or from the stick that it was written to",
+        )
     path = media.place(source, folder, bundle.file_name, force=force)
     outbox.mark_written(bundle.sequence, str(folder), now)
     return path

@@ -149,7 +149,7 @@ def private_from_bytes(data: bytes, passphrase: Passphrase, *, where: str) -> Pr
     Raises:
         TrustError: no Ed25519 private key, or the passphrase is missing or wrong.
     """
-    is_ssh = b"-----BEGIN OPENSSH PRIVATE KEY-----" in data
+    is_ssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     load = serialization.load_ssh_private_key if is_ssh else serialization.load_pem_private_key
     try:
         key = load(data, password=None)
