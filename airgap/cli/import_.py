@@ -282,7 +282,8 @@ def _deliver(
         raise UsageError(
             "delivery needs the HTTP client, which is not installed",
             expected="httpx, which the workstation's installation has",
-            hint="pip install 'airgap[importer]'",
+            hint="install the httpx that requirements.lock names; "
+            "then go on with the same options: airgap import --resume",
         ) from None
 
     stopping = threading.Event()

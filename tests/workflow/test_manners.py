@@ -149,7 +149,7 @@ def test_import_works_without_the_http_client_up_to_the_point_of_sending(site, t
     assert go("--dry-run").returncode == 0
     done = go()
     assert done.returncode == 2
-    assert "pip install 'airgap[importer]'" in done.stderr
+    assert "install the httpx that requirements.lock names" in done.stderr
     assert site.status("workstation")["states"]["usage_report"] == {"waiting": 1}
 
 
@@ -295,3 +295,23 @@ def test_the_readme_shows_what_the_commands_print(site, beacon):
     text = text.replace(str(site.isolated), "/home/ops/.local/share/airgap")
     for line in text.replace(str(site.stick), "/media/stick").splitlines():
         assert line in shown, line
+
+
+def test_the_isolated_commands_need_nothing_of_what_httpx_brings(site, tmp_path):
+    for name in ("httpx", "httpcore", "h11", "anyio", "idna", "certifi"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')")
+    path = write_lines(site.root / "usage.jsonl", [report(1)])
+    for arguments in (
+        ("collect", "--home", site.isolated, path),
+        ("export", "--home", site.isolated, "--to", site.stick),
+        ("verify", "--home", site.isolated, site.stick),
+        ("status", "--home", site.isolated),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "airgap", *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
