@@ -52,6 +52,13 @@ def _small_order_y() -> frozenset[int]:
 _SMALL_ORDER_Y = _small_order_y()
 
 
+def _is_on_curve(y: int) -> bool:
+    """Tell whether a point has this y: whether (y² - 1) / (d y² + 1) is a square (RFC 8032, 5.1.3)."""
+    d = -121665 * pow(121666, -1, _P) % _P
+    x_squared = (y * y - 1) * pow(d * y * y + 1, -1, _P) % _P
+    return pow(x_squared, (_P - 1) // 2, _P) in (0, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """A public key.
@@ -255,9 +262,9 @@ def _private(key: Ed25519PrivateKey) -> PrivateKey:
 
 def _public(key: Ed25519PublicKey, *, where: str) -> PublicKey:
     y = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)
-    if y in _SMALL_ORDER_Y or y >= _P:
+    if y in _SMALL_ORDER_Y or y >= _P or not _is_on_curve(y):
         raise TrustError(
-            "the public key is a point of small order, or not in its one form",
+            "the public key is a point of small order, not in its one form, or no point at all",
             where=where,
             hint="nobody holds the private half of such a key; ask where it came from",
         )

@@ -113,6 +113,14 @@ def test_a_public_key_that_anyone_can_sign_for_is_refused(y, sign):
         keys.public_from_bytes(pem, where="test")
 
 
+def test_a_public_key_that_is_no_point_of_the_curve_is_refused():
+    off = next(y for y in range(2, 50) if not keys._is_on_curve(y))
+    public = ed25519.Ed25519PublicKey.from_public_bytes(off.to_bytes(32, "little"))
+    pem = public.public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(TrustError, match="no point at all"):
+        keys.public_from_bytes(pem, where="test")
+
+
 def _pem(key):
     return key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
 
