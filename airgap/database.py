@@ -66,6 +66,16 @@ class Database:
         """Close the file."""
         self.connection.close()
 
+    def shrink(self) -> None:
+        """Give space that is no longer used back to the file system.
+
+        Raises:
+            MediumError: there is no room for the copy that this needs; nothing is lost.
+        """
+        with self._errors():
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing: commit at the end, roll back on any exception; one writer at a time."""

@@ -9,6 +9,7 @@ AirgapError                 1  unexpected
 ├── UnreachableError        7  the beacon could not be reached; nothing is lost, resume later
 ├── MediumError             8  space, permissions, file system, read-back
 ├── SequenceError           9  a fork or a gap in a source's chain
+├── OverdueError           10  the last confirmed report is older than the limit
 └── InterruptedRunError   130  stopped by the operator
 """
 
@@ -113,10 +114,17 @@ class MediumError(AirgapError):
 
 
 class SequenceError(AirgapError):
-    """Two different bundles claim one place in a source's chain."""
+    """A source's chain forks, has a gap that matters, or goes back in time."""
 
     exit_code = 9
     next_step = "find out which of the two is right; nothing was taken over"
+
+
+class OverdueError(AirgapError):
+    """The last confirmed report is older than the limit that the site has set."""
+
+    exit_code = 10
+    next_step = "airgap status shows where reports are waiting"
 
 
 class InterruptedRunError(AirgapError):

@@ -1,22 +1,23 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
 
-from airgap import __version__, media, timestamps, verify
-from airgap.bundle.layout import FORMAT, Compression, Header
+from airgap import __version__, media, timestamps, verify, windows
+from airgap.bundle.layout import FORMAT, Header
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog
-from airgap.errors import UsageError
+from airgap.errors import InputRefusedError, SequenceError, UsageError
 from airgap.files import refused, sync_folder
+from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Record, Totals
 from airgap.trust.keys import PrivateKey
 from airgap.trust.store import TrustStore
+from airgap.windows import Timeline
 
 BUNDLE_SUFFIX = ".airgap"
 DEFAULT_MAX_SIZE = 2 * 1024**3
@@ -25,26 +26,28 @@ MIN_MAX_SIZE = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A bundle that one export made."""
+    """A bundle that one export made.
+
+    Args:
+        bundle: its place in the outbox.
+        totals: what it holds.
+        period: from when to when, or None without windows.
+        size: of the file, in bytes.
+        timeline: the windows of its records.
+        no_usage: the time that it declares to be without usage, or None.
+    """
 
     bundle: StoredBundle
     totals: Totals
     period: dict[str, str] | None
     size: int
+    timeline: Timeline
+    no_usage: dict[str, str] | None
 
 
-def make_bundles(
-    home: Home,
-    outbox: Outbox,
-    key: PrivateKey,
-    trust: TrustStore,
-    catalog: Catalog,
-    now: datetime,
-    *,
-    compression: Compression = "zstd",
-    max_size: int = DEFAULT_MAX_SIZE,
-) -> list[Made]:
-    """Put every record that is in no bundle yet into bundles, kept in the home.
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the bundles of one export; each is kept in the home.
 
     Each bundle is verified as an importer would before the outbox stores that it exists. To
     write them to a medium is a step of its own, so a failing medium costs nothing.
@@ -56,23 +59,157 @@ def make_bundles(
         trust: this side's trust store.
         catalog: schemas and kinds.
         now: the present; the bundles' ``created_at``.
-        compression: of the chunks.
-        max_size: largest file in bytes; more records give more bundles.
-
-    Returns:
-        The bundles made, none where nothing waits.
+        header: of the files.
+        message: what the bundles say for people, or None.
+        no_usage: the time that the bundle declares to be without usage, or None.
 
     Raises:
         TrustError: the key may not sign for this source.
         DamagedError: totals part between outbox and bundle.
         MediumError: the home's file system refused.
     """
+
+    home: Home
+    outbox: Outbox
+    key: PrivateKey
+    trust: TrustStore
+    catalog: Catalog
+    now: datetime
+    header: Header
+    message: str | None
+    no_usage: dict[str, str] | None = None
+
+    def make(self, max_size: int) -> Made | None:
+        """Make the next bundle, or return None where nothing waits and nothing is declared.
+
+        Args:
+            max_size: largest file in bytes; what does not fit waits for the next one.
+        """
+        outbox = self.outbox
+        sequence, previous, first = outbox.next_bundle()
+        name = file_name(outbox.source, sequence)
+        folder = self.home.folder("bundles")
+        temporary, final = folder / f".{name}.part", folder / name
+        try:
+            with temporary.open("w+b") as stream:
+                writer, contents = Writer(stream, self.header), verify.Contents()
+                last = first - 1
+                if self.no_usage is None:
+                    last = _write_records(writer, contents, outbox, self.catalog, first, max_size)
+                    if last < first:
+                        return None
+                writer.finish(
+                    {
+                        "format": FORMAT,
+                        "file_type": "bundle",
+                        "source": outbox.source,
+                        "sequence": sequence,
+                        "previous": previous,
+                        "created_at": timestamps.to_text(self.now),
+                        "producer": f"airgap {__version__}",
+                        **contents.as_map(self.catalog),
+                        "no_usage": self.no_usage,
+                        "message": self.message,
+                    },
+                    [self.key.sign],
+                )
+                stream.flush()
+                bundle = verify.verify_bundle(
+                    stream, name=name, trust=self.trust, catalog=self.catalog
+                )
+                outbox.totals(first, last).require_equal(
+                    bundle.totals, here="the outbox", there="the bundle"
+                )
+                os.fsync(stream.fileno())
+                size = stream.seek(0, 2)
+            temporary.replace(final)
+            sync_folder(folder)
+        except OSError as error:
+            raise refused("written", final, error) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        stored = StoredBundle(
+            sequence, bundle.document_id, name, first, last, bundle.manifest["created_at"], None
+        )
+        outbox.add_bundle(stored, bundle.envelope.payload, bundle.timeline)
+        return Made(
+            stored, bundle.totals, bundle.manifest["period"], size, bundle.timeline, self.no_usage
+        )
+
+
+def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> list[Made]:
+    """Put every record that is in no bundle yet into bundles; raises as ``Maker`` does.
+
+    Returns:
+        The bundles made, none where nothing waits.
+    """
     made: list[Made] = []
-    while True:
-        one = _make_one(home, outbox, key, trust, catalog, now, compression, max_size)
-        if one is None:
-            return made
+    while (one := maker.make(max_size)) is not None:
         made.append(one)
+    return made
+
+
+def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
+    """Make an empty bundle that declares: in this time there was nothing to report.
+
+    Args:
+        maker: makes it; nothing may wait in its outbox.
+        period: from when to before when; in the past.
+
+    Raises:
+        UsageError: the time is none.
+        InputRefusedError: the outbox holds usage in that time.
+    """
+    start, end = period
+    outbox = maker.outbox
+    if not start < end <= maker.now:
+        raise UsageError(
+            "this is not a time that can be declared",
+            expected=f"a start before its end, and an end not after {timestamps.to_text(maker.now)}",
+            found=f"{timestamps.to_text(start)} .. {timestamps.to_text(end)}",
+        )
+    used = windows.merge(outbox.covered(bundle)[1] for bundle in outbox.bundles())
+    for kind, coverage in used.items():
+        if coverage.meets(windows.micros(start), windows.micros(end)):
+            raise InputRefusedError(
+                f"there was usage in this time: the outbox holds {kind} for it",
+                where=outbox.source,
+                expected="no record that counts anything in the time",
+                found=kind,
+                hint="declare only the time without usage; airgap status shows what is covered",
+            )
+    declared = {"from": timestamps.to_text(start), "to": timestamps.to_text(end)}
+    made = replace(maker, no_usage=declared).make(DEFAULT_MAX_SIZE)
+    assert made is not None
+    return made
+
+
+def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Finding]:
+    """Hold the clock against the newest bundle, which an importer does as well.
+
+    Raises:
+        SequenceError: it is behind, and nobody said that this is known.
+    """
+    bundles = outbox.bundles()
+    if not bundles:
+        return []
+    newest = bundles[-1]
+    if timestamps.parse(newest.created_at) <= now:
+        return []
+    words = (
+        f"the clock was set back: it says {timestamps.to_text(now)}, "
+        f"and bundle {newest.sequence} was made at {newest.created_at}"
+    )
+    if not backdated:
+        raise SequenceError(
+            words,
+            where=outbox.source,
+            expected=f"a clock not before {newest.created_at}",
+            found=timestamps.to_text(now),
+            hint="set the clock right; if it was wrong before and is right now: --backdated, "
+            "which the importer must then accept as well; nothing was exported",
+        )
+    return [Finding("clock-behind", words)]
 
 
 def write_bundle(
@@ -101,71 +238,19 @@ def file_name(source: str, sequence: int) -> str:
     return f"{source}-{sequence:06d}{BUNDLE_SUFFIX}"
 
 
-def _make_one(
-    home: Home,
-    outbox: Outbox,
-    key: PrivateKey,
-    trust: TrustStore,
-    catalog: Catalog,
-    now: datetime,
-    compression: Compression,
-    max_size: int,
-) -> Made | None:
-    sequence, previous, first = outbox.next_bundle()
-    name = file_name(outbox.source, sequence)
-    folder = home.folder("bundles")
-    temporary, final = folder / f".{name}.part", folder / name
-    try:
-        with temporary.open("w+b") as stream:
-            last, contents = _write_records(
-                stream, outbox, catalog, first, Header("bundle", compression), max_size
-            )
-            if last is None:
-                temporary.unlink()
-                return None
-            writer, found = contents
-            writer.finish(
-                {
-                    "format": FORMAT,
-                    "file_type": "bundle",
-                    "source": outbox.source,
-                    "sequence": sequence,
-                    "previous": previous,
-                    "created_at": timestamps.to_text(now),
-                    "producer": f"airgap {__version__}",
-                    **found.as_map(catalog),
-                },
-                [key.sign],
-            )
-            stream.flush()
-            bundle = verify.verify_bundle(stream, name=name, trust=trust, catalog=catalog)
-            outbox.totals(first, last).require_equal(
-                bundle.totals, here="the outbox", there="the bundle"
-            )
-            os.fsync(stream.fileno())
-            size = stream.seek(0, 2)
-        temporary.replace(final)
-        sync_folder(folder)
-    except OSError as error:
-        raise refused("written", final, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    stored = StoredBundle(
-        sequence, bundle.document_id, name, first, last, bundle.manifest["created_at"], None
-    )
-    outbox.add_bundle(stored, bundle.envelope.payload)
-    return Made(stored, bundle.totals, bundle.manifest["period"], size)
-
-
 def _write_records(
-    stream: BinaryIO, outbox: Outbox, catalog: Catalog, first: int, header: Header, max_size: int
-) -> tuple[int | None, tuple[Writer, verify.Contents]]:
-    """Write records from ``first`` on until none is left or the file is full."""
-    writer, contents = Writer(stream, header), verify.Contents()
-    last: int | None = None
+    writer: Writer,
+    contents: verify.Contents,
+    outbox: Outbox,
+    catalog: Catalog,
+    first: int,
+    max_size: int,
+) -> int:
+    """Write records from ``first`` on until none is left or the file is full; return the last."""
+    last = first - 1
     for number, record in outbox.records(first):
         kind = catalog.kind(record.kind)
-        if last is not None and (
+        if last >= first and (
             writer.size_at_most + _size_bound(record) > max_size
             or contents.is_full_for(record, kind)
         ):
@@ -173,7 +258,7 @@ def _write_records(
         contents.add(record, kind, where=f"record {number} of the outbox")
         writer.add(record.as_map())
         last = number
-    return last, (writer, contents)
+    return last
 
 
 def _size_bound(record: Record) -> int:

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from airgap.errors import MediumError, UsageError
 
@@ -32,6 +34,27 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise refused("written", path, error) from None
+
+
+def copy_atomically(stream: BinaryIO, path: Path) -> None:
+    """Write a stream's whole content to a file: whole or not at all, and durable at return.
+
+    Raises:
+        MediumError: the file system refused.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        stream.seek(0)
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise refused("written", path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

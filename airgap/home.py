@@ -62,8 +62,22 @@ class Home:
 
     @property
     def ledger_path(self) -> Path:
-        """The workstation's ledger."""
-        return self.path / "ledger.sqlite"
+        """The workstation's ledger: in the home, or where ``ledger`` of airgap.toml says.
+
+        Two homes on one machine may share a ledger.
+        """
+        chosen = self.settings.get("ledger")
+        return self.path / ("ledger.sqlite" if chosen is None else chosen)
+
+    @property
+    def ledger_lock(self) -> Path:
+        """Lock file of whoever imports into the ledger."""
+        return self.ledger_path.with_name(f"{self.ledger_path.name}.lock")
+
+    @property
+    def audit_path(self) -> Path:
+        """The audit log."""
+        return self.path / "audit.jsonl"
 
     def folder(self, name: str) -> Path:
         """Return a private folder in the home, made when it is not there."""
@@ -198,6 +212,10 @@ def open_home(path: Path) -> Home:
             where=str(file),
             expected='side = "isolated" or "workstation", and a name',
             found=printable(f"side = {side!r}, name = {name!r}"),
+        )
+    if not isinstance(settings.get("ledger", ""), str):
+        raise UsageError(
+            "the configuration's ledger is not a path", where=str(file), expected='ledger = "/path"'
         )
     return Home(path, side, name, settings)
 

@@ -2,10 +2,10 @@
 
 A record is in at most one bundle. Bundles take records in the order in which they were
 collected, so a bundle is a range of row numbers. A record counts as done only when a verified
-receipt says ``delivered``; export changes nothing about that.
+receipt says ``delivered`` (``airgap.confirmation``); export changes nothing about that. Pruning
+takes a confirmed record's payload away and leaves its id, so that it is never collected again.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +15,19 @@ from airgap import timestamps
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.database import Database
-from airgap.errors import DamagedError, InputRefusedError, SequenceError
+from airgap.errors import DamagedError, InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
-from airgap.records import Record, Totals, lasting_digest, record_id
+from airgap.records import (
+    Record,
+    Totals,
+    lasting_digest,
+    note_window,
+    record_id,
+)
 from airgap.text import printable
-from airgap.verify import VerifiedReceipt
+from airgap.windows import Covered, Timeline, from_json, to_json
 
-_VERSION = 1
+_VERSION = 2
 _LAYOUT = """
 CREATE TABLE record (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +36,7 @@ CREATE TABLE record (
     dialect TEXT NOT NULL,
     credential TEXT NOT NULL,
     occurrence INTEGER NOT NULL,
-    payload BLOB NOT NULL,
+    payload BLOB,
     lasting BLOB NOT NULL,
     outcome TEXT CHECK (outcome IN ('delivered', 'dead', 'in_doubt', 'waiting')),
     collected_at TEXT NOT NULL
@@ -42,9 +48,18 @@ CREATE TABLE bundle (
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     created_at TEXT NOT NULL,
-    manifest BLOB NOT NULL,
+    manifest BLOB,
+    covered TEXT NOT NULL,
+    used TEXT NOT NULL,
     written_to TEXT,
-    written_at TEXT
+    written_at TEXT,
+    pruned_at TEXT
+) STRICT;
+CREATE TABLE void_bundle (
+    bundle_id TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    manifest BLOB NOT NULL,
+    voided_at TEXT NOT NULL
 ) STRICT;
 CREATE TABLE receipt (
     receipt_id TEXT PRIMARY KEY,
@@ -53,7 +68,8 @@ CREATE TABLE receipt (
     importer TEXT NOT NULL,
     outcomes TEXT NOT NULL,
     created_at TEXT NOT NULL,
-    applied_at TEXT NOT NULL
+    applied_at TEXT NOT NULL,
+    proof TEXT NOT NULL CHECK (proof IN ('receipt', 'code'))
 ) STRICT
 """
 
@@ -70,6 +86,9 @@ class StoredBundle:
         last: number of its last record.
         created_at: when it was made.
         written_to: where it was last written, or None where it never reached a medium.
+        pruned: whether its records' payloads were taken away.
+        adopted: whether it was not made by this outbox, but before it was restored; it holds no
+            records here.
     """
 
     sequence: int
@@ -79,14 +98,17 @@ class StoredBundle:
     last: int
     created_at: str
     written_to: str | None
+    pruned: bool = False
+    adopted: bool = False
 
 
 @dataclass(slots=True)
 class Collected:
-    """What one collection found: totals read, and of these new to the outbox."""
+    """What one collection found: totals read, of these new to the outbox, and their windows."""
 
     read: Totals
     new: Totals
+    timeline: Timeline
 
 
 class Outbox:
@@ -100,13 +122,13 @@ class Outbox:
 
     def __init__(self, path: Path, source: str, catalog: Catalog) -> None:
         self.source = source
-        self._catalog = catalog
-        self._db = Database(path, _LAYOUT, _VERSION)
-        self._connection = self._db.connection
+        self.catalog = catalog
+        self.database = Database(path, _LAYOUT, _VERSION)
+        self._connection = self.database.connection
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self.database.close()
 
     def collect(self, records: Iterable[Record], now: datetime) -> Collected:
         """Take in the records of one source file, all of them or none.
@@ -122,16 +144,17 @@ class Outbox:
             InputRefusedError: an identity comes a second time with other content.
             DamagedError: the outbox does not hold what was read.
         """
-        collected = Collected(Totals(), Totals())
-        with self._db.transaction() as connection:
+        collected = Collected(Totals(), Totals(), Timeline())
+        with self.database.transaction() as connection:
             connection.execute("DROP TABLE IF EXISTS temp.seen")
             connection.execute(
                 "CREATE TEMP TABLE seen (id BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID"
             )
             before = self._last_number()
             for record in records:
-                kind = self._catalog.kind(record.kind)
+                kind = self.catalog.kind(record.kind)
                 collected.read.add(kind, record.payload)
+                note_window(collected.timeline, record, kind, where=f"a {kind.name}")
                 if self._add(record, kind, timestamps.to_text(now)):
                     collected.new.add(kind, record.payload)
             self.totals(before + 1).require_equal(
@@ -161,21 +184,21 @@ class Outbox:
         """Return the totals of a range of records, added up from what is stored."""
         totals = Totals()
         for _, record in self.records(first, last):
-            totals.add(self._catalog.kind(record.kind), record.payload)
+            totals.add(self.catalog.kind(record.kind), record.payload)
         return totals
 
-    def add_bundle(self, bundle: StoredBundle, manifest: bytes) -> None:
+    def add_bundle(self, bundle: StoredBundle, manifest: bytes, timeline: Timeline) -> None:
         """Store that a bundle was made; its records are from now on in it and in no other."""
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
             if self.next_bundle()[0] != bundle.sequence:
                 raise DamagedError(
                     "another export made a bundle in the meantime",
-                    where=str(self._db.path),
+                    where=str(self.database.path),
                     hint="run the command again",
                 )
             connection.execute(
-                "INSERT INTO bundle (sequence, bundle_id, file_name, first, last, created_at, manifest)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO bundle (sequence, bundle_id, file_name, first, last, created_at,"
+                " manifest, covered, used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     bundle.sequence,
                     bundle.bundle_id,
@@ -184,12 +207,14 @@ class Outbox:
                     bundle.last,
                     bundle.created_at,
                     manifest,
+                    to_json(timeline.covered()),
+                    to_json(timeline.used()),
                 ),
             )
 
     def mark_written(self, sequence: int, folder: str, now: datetime) -> None:
         """Store that a bundle was written to a medium and read back."""
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 "UPDATE bundle SET written_to = ?, written_at = ? WHERE sequence = ?",
                 (printable(folder, 4096), timestamps.to_text(now), sequence),
@@ -198,18 +223,25 @@ class Outbox:
     def bundles(self) -> list[StoredBundle]:
         """Return all bundles in order."""
         rows = self._connection.execute(
-            "SELECT sequence, bundle_id, file_name, first, last, created_at, written_to"
-            " FROM bundle ORDER BY sequence"
+            "SELECT sequence, bundle_id, file_name, first, last, created_at, written_to,"
+            " pruned_at IS NOT NULL, manifest IS NULL FROM bundle ORDER BY sequence"
         )
-        return [StoredBundle(*row) for row in rows]
+        return [StoredBundle(*(*row[:7], bool(row[7]), bool(row[8]))) for row in rows]
 
-    def manifest(self, sequence: int) -> JsonObject:
-        """Return a stored bundle's manifest."""
+    def manifest(self, bundle: StoredBundle) -> JsonObject | None:
+        """Return a stored bundle's manifest, or None for one that was adopted."""
         row = self._connection.execute(
-            "SELECT manifest FROM bundle WHERE sequence = ?", (sequence,)
+            "SELECT manifest FROM bundle WHERE sequence = ?", (bundle.sequence,)
         ).fetchone()
-        value: JsonObject = codec.decode_own(row[0])
+        value: JsonObject | None = None if row[0] is None else codec.decode_own(row[0])
         return value
+
+    def covered(self, bundle: StoredBundle) -> tuple[Covered, Covered]:
+        """Return the windows of a bundle's records per kind: all, and those that count something."""
+        row = self._connection.execute(
+            "SELECT covered, used FROM bundle WHERE sequence = ?", (bundle.sequence,)
+        ).fetchone()
+        return from_json(row[0]), from_json(row[1])
 
     def outcomes(self, bundle: StoredBundle) -> dict[str, int]:
         """Return how many of a bundle's records have which outcome; ``unknown`` without one."""
@@ -220,122 +252,66 @@ class Outbox:
         )
         return dict(rows.fetchall())
 
-    def has_receipt(self, receipt_id: str) -> bool:
-        """Tell whether a receipt was applied."""
+    def is_confirmed(self, bundle: StoredBundle) -> bool:
+        """Tell whether a receipt or code is there and every record was delivered."""
+        if bundle.adopted or not self.outcomes(bundle).keys() <= {"delivered"}:
+            return False
         found = self._connection.execute(
-            "SELECT 1 FROM receipt WHERE receipt_id = ?", (receipt_id,)
+            "SELECT 1 FROM receipt WHERE sequence = ?", (bundle.sequence,)
         ).fetchone()
         return found is not None
-
-    def is_stale(self, receipt: VerifiedReceipt) -> bool:
-        """Tell whether a newer receipt by the same importer for the same bundle was applied.
-
-        A later receipt stands for the whole bundle, so an older one has nothing to add.
-        """
-        row = self._connection.execute(
-            "SELECT max(number) FROM receipt WHERE sequence = ? AND importer = ?",
-            (self._bundle_of(receipt).sequence, receipt.manifest["importer"]),
-        ).fetchone()
-        return row[0] is not None and receipt.manifest["number"] < row[0]
-
-    def apply(self, receipt: VerifiedReceipt, now: datetime) -> dict[str, int]:
-        """Take over a verified receipt: exactly its records change, all of them or none.
-
-        An outcome ``delivered`` is final: an older receipt never takes it back.
-
-        Returns:
-            How many records this receipt newly showed to be delivered, dead, in doubt, waiting.
-
-        Raises:
-            InputRefusedError: the receipt is not about a bundle of this outbox.
-            DamagedError: its records or totals are not those of the bundle.
-        """
-        bundle = self._bundle_of(receipt)
-        changed = {"delivered": 0, "dead": 0, "in_doubt": 0, "waiting": 0}
-        confirmed = Totals()
-        with self._db.transaction() as connection:
-            self._refuse_second(receipt, bundle)
-            stored = {
-                row[0]: (row[1], row[2])
-                for row in connection.execute(
-                    "SELECT id, number, outcome FROM record WHERE number BETWEEN ? AND ?",
-                    (bundle.first, bundle.last),
-                )
-            }
-            rows = 0
-            for outcome in receipt.outcomes():
-                entry = stored.pop(bytes.fromhex(outcome["id"]), None)
-                if entry is None:
-                    raise _foreign(
-                        receipt, f"record {outcome['id']}", "a record of that bundle, once"
-                    )
-                rows += 1
-                number, before = entry
-                if outcome["outcome"] == "delivered":
-                    self._confirm(confirmed, number)
-                if before not in ("delivered", outcome["outcome"]):
-                    changed[outcome["outcome"]] += 1
-                    connection.execute(
-                        "UPDATE record SET outcome = ? WHERE number = ?",
-                        (outcome["outcome"], number),
-                    )
-            if stored:
-                raise _foreign(
-                    receipt, f"{rows} records", f"all {rows + len(stored)} of the bundle"
-                )
-            receipt.totals.require_equal(confirmed, here="the receipt", there="the outbox")
-            connection.execute(
-                "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    receipt.document_id,
-                    bundle.sequence,
-                    receipt.manifest["number"],
-                    receipt.manifest["importer"],
-                    json.dumps(receipt.manifest["outcomes"]),
-                    receipt.manifest["created_at"],
-                    timestamps.to_text(now),
-                ),
-            )
-        return changed
 
     def has_waiting(self) -> bool:
         """Tell whether a record is in no bundle yet."""
         return self._last_number() >= self.next_bundle()[2]
-
-    def _refuse_second(self, receipt: VerifiedReceipt, bundle: StoredBundle) -> None:
-        row = self._connection.execute(
-            "SELECT receipt_id FROM receipt WHERE sequence = ? AND importer = ? AND number = ?",
-            (bundle.sequence, receipt.manifest["importer"], receipt.manifest["number"]),
-        ).fetchone()
-        if row is not None:
-            raise SequenceError(
-                f"receipt {receipt.manifest['number']} of {receipt.manifest['importer']}"
-                f" for bundle {bundle.sequence} was applied before",
-                where=receipt.name,
-                expected=row[0],
-                found=receipt.document_id,
-                hint="two workstations of one name, or a restored one, sign receipts; find out which "
-                "is right; nothing was changed",
-            )
 
     def waiting(self) -> Totals:
         """Return the totals of records that are in no bundle yet."""
         return self.totals(self.next_bundle()[2])
 
     def confirmed(self) -> Totals:
-        """Return the totals of records that a receipt showed to be delivered."""
+        """Return the totals of records that a receipt or code showed to be delivered."""
         totals = Totals()
-        rows = self._connection.execute(
-            "SELECT kind, payload FROM record WHERE outcome = 'delivered' ORDER BY number"
-        )
-        for kind, payload in rows:
-            totals.add(self._catalog.kind(kind), codec.decode_own(payload))
+        for bundle in self.bundles():
+            manifest = self.manifest(bundle)
+            if manifest is not None and self.is_confirmed(bundle):
+                totals.merge(Totals.from_map(manifest["totals"]))
+                continue
+            rows = self._connection.execute(
+                "SELECT kind, payload FROM record WHERE outcome = 'delivered'"
+                " AND number BETWEEN ? AND ? ORDER BY number",
+                (bundle.first, bundle.last),
+            )
+            for kind, payload in rows:
+                totals.add(self.catalog.kind(kind), codec.decode_own(payload))
         return totals
 
     def last_receipt(self) -> str | None:
         """Return when the newest applied receipt was made, or None."""
         row = self._connection.execute("SELECT max(created_at) FROM receipt").fetchone()
         return None if row is None else row[0]
+
+    def proofs(self) -> dict[int, set[str]]:
+        """Return by what each bundle was answered: ``receipt``, ``code``, or both."""
+        found: dict[int, set[str]] = {}
+        for sequence, proof in self._connection.execute("SELECT sequence, proof FROM receipt"):
+            found.setdefault(sequence, set()).add(proof)
+        return found
+
+    def oldest_unconfirmed(self) -> str | None:
+        """Return when the oldest record without a delivered outcome was collected, or None."""
+        row = self._connection.execute(
+            "SELECT min(collected_at) FROM record WHERE outcome IS NOT 'delivered'"
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def waiting_timeline(self) -> Timeline:
+        """Return the windows of records that are in no bundle yet."""
+        timeline = Timeline()
+        for number, record in self.records(self.next_bundle()[2]):
+            kind = self.catalog.kind(record.kind)
+            note_window(timeline, record, kind, where=f"record {number} of the outbox")
+        return timeline
 
     def _add(self, record: Record, kind: Kind, now: str) -> bool:
         connection = self._connection
@@ -392,37 +368,8 @@ class Outbox:
         row = connection.execute("SELECT n FROM temp.seen WHERE id = ?", (identifier,)).fetchone()
         return int(row[0])
 
-    def _confirm(self, totals: Totals, number: int) -> None:
-        for _, record in self.records(number, number):
-            totals.add(self._catalog.kind(record.kind), record.payload)
-
     def _last_number(self) -> int:
         row = self._connection.execute(
             "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'record'), 0)"
         ).fetchone()
         return int(row[0])
-
-    def _bundle_of(self, receipt: VerifiedReceipt) -> StoredBundle:
-        for bundle in self.bundles():
-            if bundle.bundle_id == receipt.manifest["bundle_id"]:
-                if (
-                    receipt.source == self.source
-                    and bundle.sequence == receipt.manifest["bundle_sequence"]
-                ):
-                    return bundle
-                break
-        raise _foreign(
-            receipt,
-            f"bundle {receipt.manifest['bundle_sequence']} of {receipt.source}",
-            f"a bundle that this outbox ({self.source}) made",
-        )
-
-
-def _foreign(receipt: VerifiedReceipt, found: str, expected: str) -> InputRefusedError:
-    return InputRefusedError(
-        "the receipt is not about this outbox",
-        where=receipt.name,
-        expected=expected,
-        found=found,
-        hint="apply it on the host that exported the bundle; nothing was changed here",
-    )

@@ -11,6 +11,7 @@ from airgap import jsontext, timestamps
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.errors import DamagedError, InputRefusedError
 from airgap.limits import MAX_INTEGER, MAX_STRING_LENGTH
+from airgap.windows import Timeline
 
 _ID_TAG = "airgap-record-v1"
 
@@ -145,7 +146,7 @@ def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
         )
     if kind.body == "raw":
         _check_raw(record.payload, where=where)
-    Period().add(kind, record.payload, where=where)
+    window(kind, record.payload, where=where)
     return kind
 
 
@@ -272,6 +273,41 @@ class Totals:
             )
 
 
+def window(
+    kind: Kind, payload: Mapping[str, Any], *, where: str
+) -> tuple[datetime, datetime] | None:
+    """Return when a record's window starts and ends, as it says, or None for kinds without one.
+
+    Raises:
+        InputRefusedError: a time lies outside the years 1 to 9999.
+    """
+    if kind.period is None:
+        return None
+    try:
+        start, end = (timestamps.parse(payload[name]) for name in kind.period)
+    except ValueError as error:
+        raise InputRefusedError(f"a time is not usable: {error}", where=where) from None
+    return start, end
+
+
+def note_window(
+    timeline: Timeline, record: Record, kind: Kind, *, where: str
+) -> tuple[datetime, datetime] | None:
+    """Add a record's window to a timeline, and return it.
+
+    Raises:
+        InputRefusedError: a time lies outside the years 1 to 9999.
+    """
+    payload = record.payload
+    times = window(kind, payload, where=where)
+    if times is not None:
+        used = any(payload[name] > 0 for name in kind.sum_fields) or any(
+            value > 0 for mapping in kind.sum_maps for value in payload[mapping].values()
+        )
+        timeline.add(record.kind, record.credential, *times, used=used)
+    return times
+
+
 @dataclass(slots=True)
 class Period:
     """Earliest start and latest end of the windows seen, in UTC."""
@@ -279,23 +315,15 @@ class Period:
     start: datetime | None = None
     end: datetime | None = None
 
-    def add(self, kind: Kind, payload: Mapping[str, Any], *, where: str) -> None:
+    def add(self, start: datetime, end: datetime) -> None:
         """Widen the period by one record's window.
 
         A window that ends before it starts (a clock was set back) still counts with both ends:
         what a connected installation would have sent is not ours to correct.
-
-        Raises:
-            InputRefusedError: a time lies outside the years 1 to 9999.
         """
-        if kind.period is None:
-            return
-        try:
-            start, end = sorted(timestamps.parse(payload[name]) for name in kind.period)
-        except ValueError as error:
-            raise InputRefusedError(f"a time is not usable: {error}", where=where) from None
-        self.start = start if self.start is None or start < self.start else self.start
-        self.end = end if self.end is None or end > self.end else self.end
+        first, last = (start, end) if start <= end else (end, start)
+        self.start = first if self.start is None or first < self.start else self.start
+        self.end = last if self.end is None or last > self.end else self.end
 
     def as_map(self) -> JsonObject | None:
         """Return the period as a manifest holds it."""

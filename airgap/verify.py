@@ -9,7 +9,8 @@ file takes one of these: nothing unverified can be acted on by mistake.
     4  the manifest decodes, passes its schema, and fits the file around it
     5  every signer may sign for the source at that time, and one has the demanded role
     6  every chunk has its digest, decodes, and every element passes its schemas
-    7  totals, period, credentials and allowed names are those of the elements
+    7  totals, period, credentials and allowed names are those of the elements; who declares no
+       usage holds none
 """
 
 import json
@@ -25,8 +26,16 @@ from airgap.bundle.layout import FileType
 from airgap.bundle.reader import OpenFile
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.errors import DamagedError, InputRefusedError
-from airgap.records import Period, Record, Totals, check_record, record_id
+from airgap.records import (
+    Period,
+    Record,
+    Totals,
+    check_record,
+    note_window,
+    record_id,
+)
 from airgap.trust.store import Role, TrustedKey, TrustStore
+from airgap.windows import Timeline, Window, micros
 
 _SEAL = object()
 # The manifest's schema allows 1,024 credentials and names, and 4,096 measures of a kind, of which
@@ -85,10 +94,32 @@ class VerifiedBundle(_Verified):
 
     warnings: tuple[str, ...] = ()
 
+    def __init__(
+        self,
+        seal: object,
+        file: OpenFile,
+        manifest: JsonObject,
+        signers: tuple[TrustedKey, ...],
+        catalog: Catalog,
+        timeline: Timeline,
+    ) -> None:
+        super().__init__(seal, file, manifest, signers, catalog)
+        self.timeline = timeline
+
     @property
     def sequence(self) -> int:
         """Number in the source's chain, from 1."""
         return int(self.manifest["sequence"])
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made, by the clock of the host that made it."""
+        return timestamps.parse(self.manifest["created_at"])
+
+    @property
+    def no_usage(self) -> Window | None:
+        """The time for which the source declares that there was nothing to report."""
+        return declared(self.manifest)
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """Yield id (16 bytes) and record, in order; chunk digests are checked again."""
@@ -111,13 +142,16 @@ class Contents:
 
     totals: Totals = field(default_factory=Totals)
     period: Period = field(default_factory=Period)
+    timeline: Timeline = field(default_factory=Timeline)
     credentials: set[str] = field(default_factory=set)
     allowed: set[str] = field(default_factory=set)
 
     def add(self, record: Record, kind: Kind, *, where: str) -> None:
         """Count a record that passed its schemas."""
         self.totals.add(kind, record.payload)
-        self.period.add(kind, record.payload, where=where)
+        times = note_window(self.timeline, record, kind, where=where)
+        if times is not None:
+            self.period.add(*times)
         self.credentials.add(record.credential)
         self.allowed.update(f"{kind.name}/{name}" for name in kind.unknown_names(record.payload))
 
@@ -160,9 +194,18 @@ def verify_bundle(
     """
     file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
     contents = _read_contents(file, manifest, catalog)
-    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog)
+    _check_declaration(manifest, where=name)
+    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog, contents.timeline)
     bundle.warnings = _compare(manifest, contents.as_map(catalog), where=name)
     return bundle
+
+
+def declared(manifest: JsonObject) -> Window | None:
+    """Return the time for which a manifest declares that there was no usage, or None."""
+    told = manifest["no_usage"]
+    if told is None:
+        return None
+    return micros(timestamps.parse(told["from"])), micros(timestamps.parse(told["to"]))
 
 
 def verify_receipt(
@@ -183,6 +226,14 @@ def verify_receipt(
             expected=json.dumps(manifest["outcomes"]),
             found=json.dumps(found),
         )
+    for number, previous in (("number", "previous"), ("bundle_sequence", "bundle_previous")):
+        if (manifest[number] == 1) != (manifest[previous] is None):
+            raise DamagedError(
+                f"the receipt's {previous} does not fit its {number}",
+                where=name,
+                expected="none for number 1, and for no other",
+                found=f"{number} {manifest[number]}, {previous} {manifest[previous] or 'none'}",
+            )
     return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
 
 
@@ -232,6 +283,27 @@ def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Co
         record = Record.from_map(element)
         contents.add(record, check_record(record, catalog, where=where), where=where)
     return contents
+
+
+def _check_declaration(manifest: JsonObject, *, where: str) -> None:
+    """Check that who declares no usage reports none, and for a time that is one."""
+    told = declared(manifest)
+    if told is None:
+        return
+    if manifest["records"]:
+        raise DamagedError(
+            "the bundle declares that there was no usage, and holds records",
+            where=where,
+            expected="0 records",
+            found=str(manifest["records"]),
+        )
+    if told[1] <= told[0]:
+        raise DamagedError(
+            "the time without usage ends before it starts",
+            where=where,
+            expected=f"later than {manifest['no_usage']['from']}",
+            found=manifest["no_usage"]["to"],
+        )
 
 
 def _require_exact(element: object, *, where: str) -> None:

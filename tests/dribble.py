@@ -12,7 +12,8 @@ from airgap.collect.payloads import Rules, records_of
 from airgap.credentials import Keyring
 from airgap.records import record_id
 from airgap.replay.delivery import Delivery, Pace, Surroundings
-from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Routes
 from airgap.replay.transport import HttpTransport
 
@@ -21,11 +22,13 @@ def deliver_with_deadline(folder):
     """Deliver one report with a deadline of half a second; return states and why it stopped."""
     schemas = catalog.load()
     ledger = Ledger(folder / "ledger.sqlite", schemas, timestamps.system_clock)
-    ledger._connection.execute("INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, '', '', x'')")
+    ledger._connection.execute(
+        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL)"
+    )
     [record] = records_of(report(1), b"", schemas, Rules(), where="test")
     identifier = record_id("s", record, schemas.kind(record.kind))
     ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
-    ledger.set_scope([LedgerBundle(1, "b", "s", 1, None)])
+    ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
     done = threading.Event()
 
     def dribble(connection, _body, _number):

@@ -149,10 +149,14 @@ def verify(data: bytes, keys: Iterable[TrustedKey], rules: Rules) -> Document:
             for field, value in _summary(elements, rules).items():
                 _need(manifest[field] == value, f"{field} is not that of the records")
             ids = tuple(record_id(source, record, rules) for record in elements)
+            _check_no_usage(manifest)
         else:
             counted = Counter(outcome["outcome"] for outcome in elements)
             _need(all(counted[k] == n for k, n in manifest["outcomes"].items()), "outcomes differ")
             ids = tuple(outcome["id"] for outcome in elements)
+            _need((manifest["number"] == 1) == (manifest["previous"] is None), "previous is wrong")
+            first = manifest["bundle_sequence"] == 1
+            _need(first == (manifest["bundle_previous"] is None), "bundle_previous is wrong")
     return Document(
         _sha256(message), file_type, manifest, elements, ids, frozenset(k.key_id for k in signers)
     )
@@ -165,6 +169,7 @@ def check_answer(receipt: Document, bundle: Document, rules: Rules) -> None:
         _need(told["bundle_id"] == bundle.id, "the receipt is for another bundle")
         _need(told["source"] == sent["source"], "the receipt is for another source")
         _need(told["bundle_sequence"] == sent["sequence"], "the sequence is not the bundle's")
+        _need(told["bundle_previous"] == sent["previous"], "the bundle follows another one")
         records = dict(zip(bundle.record_ids, bundle.elements, strict=True))
         _need(sorted(receipt.record_ids) == sorted(bundle.record_ids), "the records are not its")
         delivered = [records[o["id"]] for o in receipt.elements if o["outcome"] == "delivered"]
@@ -449,6 +454,15 @@ def _summary(records: tuple[dict[str, Any], ...], rules: Rules) -> dict[str, Any
         "credentials": sorted({record["credential"] for record in records}),
         "allowed": sorted(allowed),
     }
+
+
+def _check_no_usage(manifest: Mapping[str, Any]) -> None:
+    """Who declares a time without usage reports nothing beside it."""
+    told = manifest["no_usage"]
+    if told is not None:
+        _need(manifest["records"] == 0, "no usage is declared, and there are records")
+        ends = datetime.fromisoformat(told["from"]), datetime.fromisoformat(told["to"])
+        _need(ends[0] < ends[1], "the time without usage ends before it starts")
 
 
 def _instant(time: datetime) -> str:

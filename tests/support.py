@@ -174,6 +174,8 @@ def bundle_fields(**changes: Any) -> dict[str, Any]:
         "schemas": {},
         "credentials": [],
         "allowed": [],
+        "no_usage": None,
+        "message": None,
         **changes,
     }
 

@@ -17,15 +17,17 @@ from airgap.cli.common import (
     on_side,
     read_credentials,
 )
+from airgap.cli.recording import record
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
+from airgap.findings import Finding, as_json, of_timeline
 from airgap.home import Home
 from airgap.outbox import Outbox
 from airgap.records import Record, Totals
-from airgap.text import plural
+from airgap.text import plural, printable
 
 
-@airgap_command("collect")
+@airgap_command("collect", audited=True)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--kind", help="Every request in the sources is of this kind.")
 @click.option(
@@ -67,18 +69,29 @@ def command(
     outbox = Outbox(home.outbox_path, home.name, schemas)
     fingerprints: set[str] = set()
     read_all, new_all = Totals(), Totals()
+    findings: list[Finding] = []
     try:
         for source in sources:
             records = _records(source, home, schemas, rules, growing=growing)
             found = outbox.collect(_note(records, fingerprints), timestamps.system_clock())
             read_all.merge(found.read)
             new_all.merge(found.new)
+            odd = of_timeline(found.timeline, timestamps.system_clock(), "this clock")
+            findings.extend(odd)
+            record(
+                "collected",
+                source=printable(source, 300),
+                read=found.read.as_map(),
+                new=found.new.as_map(),
+                findings=[f.code for f in odd],
+            )
             known = found.read.records - found.new.records
             out.say(
                 f"{'standard input' if source == '-' else source}: "
                 f"{plural(found.read.records, 'record')} read, {found.new.records:,} new, "
                 f"{known:,} known already"
             )
+            out.findings(odd)
         waiting = outbox.waiting()
     finally:
         outbox.close()
@@ -89,6 +102,7 @@ def command(
             "waiting": waiting.as_map(),
             "credentials": sorted(fingerprints),
             "outbox": str(home.outbox_path),
+            "findings": as_json(findings),
         }
     )
     out.totals(new_all)
@@ -125,6 +139,6 @@ def _closing(
 
 
 def _note(records: Iterator[Record], fingerprints: set[str]) -> Iterator[Record]:
-    for record in records:
-        fingerprints.add(record.credential)
-        yield record
+    for one in records:
+        fingerprints.add(one.credential)
+        yield one

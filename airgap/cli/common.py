@@ -12,6 +12,7 @@ import click
 
 from airgap import catalog, credentials
 from airgap.errors import AirgapError, MediumError
+from airgap.findings import Finding
 from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
 from airgap.text import lines, printable
@@ -35,6 +36,8 @@ class Output:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.message: str | None = None
+        """What ``--message`` said."""
 
     def say(self, text: str = "") -> None:
         """Print a line for people."""
@@ -44,6 +47,11 @@ class Output:
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
         click.echo(lines(f"airgap: warning: {text}"), err=True)
+
+    def findings(self, found: Iterable[Finding]) -> None:
+        """Print findings as warnings."""
+        for finding in found:
+            self.warn(finding.message)
 
     def result(self, value: dict[str, Any]) -> None:
         """Print the command's result for machines."""
@@ -159,16 +167,34 @@ def _redact(text: str) -> str:
 
 
 def airgap_command(
-    name: str, *, home: bool = True
+    name: str, *, home: bool = True, audited: bool = False
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    """Return a decorator that makes a command with the options that every command has."""
+    """Return a decorator that makes a command with the options that every command has.
+
+    Args:
+        name: the command's name.
+        home: whether it works on a home.
+        audited: whether it changes something, and so is kept in the home's audit log.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
-        def run(*, as_json: bool, quiet: bool, **options: Any) -> Any:
-            return function(Output(as_json=as_json, quiet=quiet), **options)
+        def run(*, as_json: bool, quiet: bool, message: str | None = None, **options: Any) -> Any:
+            out = Output(as_json=as_json, quiet=quiet)
+            if not audited or options.get("dry_run"):
+                return function(out, **options)
+            from airgap.cli.recording import recorded
 
-        made = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(run)
+            out.message = None if message is None else printable(message, 300)
+            with recorded(click.get_current_context(), options["home_path"], out.message):
+                return function(out, **options)
+
+        made: Callable[..., Any] = run
+        if audited:
+            made = click.option(
+                "--message", help="Why, for the audit log, for instance a change number."
+            )(made)
+        made = click.option("--quiet", is_flag=True, help="Print nothing but errors.")(made)
         made = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(made)
         if home:
             made = home_option(made)
@@ -328,6 +354,19 @@ def credential_options(function: _F) -> _F:
         multiple=True,
         type=click.Path(path_type=Path),
         help="File with a licence key; may be repeated; also AIRGAP_LICENSE_KEY.",
+    )(function)
+
+
+def gap_option(function: _F) -> _F:
+    """Add ``--gap-over``."""
+    from airgap.cli.types import Duration
+
+    return click.option(
+        "--gap-over",
+        type=Duration(),
+        default="1d",
+        show_default=True,
+        help="Longest time without a record that is no gap: 36h, 3d, 2w.",
     )(function)
 
 

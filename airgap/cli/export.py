@@ -1,11 +1,12 @@
 """``airgap export``."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from airgap import catalog, export, timestamps
-from airgap.bundle.layout import Compression
+from airgap.bundle.layout import Compression, Header
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -14,39 +15,24 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
 )
+from airgap.cli.recording import record
+from airgap.cli.types import Period, Size
 from airgap.errors import UsageError
+from airgap.export import Made, Maker
 from airgap.files import exclusive
+from airgap.findings import Finding, as_json, of_timeline
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
 from airgap.text import plural, size
 from airgap.trust import store as trust_store
 
 
-class _Size(click.ParamType[int]):
-    """A size in bytes, or with KiB, MiB or GiB."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """See click.ParamType."""
-        if isinstance(value, int):
-            return value
-        text = str(value).strip().lower()
-        number = text.rstrip("kmgib ")
-        factor = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}.get(text[len(number) :].strip()[:1])
-        if not number.isdecimal() or factor is None or int(number) * factor < export.MIN_MAX_SIZE:
-            self.fail(f"give at least {size(export.MIN_MAX_SIZE)}, for instance 700MiB", param, ctx)
-        return int(number) * factor
-
-
-@airgap_command("export")
+@airgap_command("export", audited=True)
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder on the stick.")
 @click.option("--again", is_flag=True, help="Write bundles again that no receipt has confirmed.")
 @click.option(
     "--max-size",
-    type=_Size(),
+    type=Size(),
     default=export.DEFAULT_MAX_SIZE,
     show_default="2GiB",
     help="Largest file; more records give more bundles.",
@@ -54,7 +40,19 @@ class _Size(click.ParamType[int]):
 @click.option(
     "--compression", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True
 )
+@click.option(
+    "--no-usage",
+    type=Period(),
+    metavar="FROM..TO",
+    help="Declare, signed, that there was nothing to report in this time (UTC).",
+)
 @click.option("--force", is_flag=True, help="Replace files of the same name with other content.")
+@click.option("--message-in-bundle", is_flag=True, help="Put --message into the bundles as well.")
+@click.option(
+    "--backdated",
+    is_flag=True,
+    help="The clock was wrong when the last bundle was made; the importer must accept it too.",
+)
 @key_option
 @passphrase_option
 def command(
@@ -65,19 +63,24 @@ def command(
     compression: Compression,
     key_choice: str | None,
     passphrase_file: Path | None,
+    no_usage: tuple[datetime, datetime] | None,
     *,
     again: bool,
     force: bool,
+    message_in_bundle: bool,
+    backdated: bool,
 ) -> None:
     """Put what waits in the outbox into signed bundles, and write them to a folder.
 
     A bundle stays in the home as well. One that never reached a medium is written by the next
     export; --again writes all that are not confirmed, byte for byte as before, for a stick that
-    was lost. Nothing counts as sent until a receipt is applied.
+    was lost. Nothing counts as sent until a receipt is applied. --no-usage adds an empty bundle
+    that declares a time without usage, so that a quiet site is not taken for a missing one.
 
     \b
     Example:
       airgap export --to /media/stick
+      airgap export --to /media/stick --no-usage 2026-03-01..2026-03-04
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
@@ -86,29 +89,46 @@ def command(
         raise UsageError(
             "this is not a folder", where=str(to), hint="mount the medium, or make the folder first"
         )
+    if message_in_bundle and out.message is None:
+        raise UsageError("there is no message to put into the bundles", hint="give --message TEXT")
+    words = out.message if message_in_bundle else None
     now = timestamps.system_clock()
     outbox = Outbox(home.outbox_path, home.name, schemas)
+    made: list[Made] = []
+    found: list[Finding] = []
     try:
         with exclusive(home.path / "export.lock", "export"):
-            made = []
-            if outbox.has_waiting():
+            if outbox.has_waiting() or no_usage is not None:
+                found += export.check_clock(outbox, now, backdated=backdated)
                 key = home.private_key(key_choice, ask_passphrase(passphrase_file))
-                made = export.make_bundles(
-                    home,
-                    outbox,
-                    key,
-                    trust,
-                    schemas,
-                    now,
-                    compression=compression,
-                    max_size=max_size,
+                maker = Maker(
+                    home, outbox, key, trust, schemas, now, Header("bundle", compression), words
                 )
+                made = export.make_bundles(maker, max_size)
+                if no_usage is not None:
+                    made.append(export.declare_no_usage(maker, no_usage))
+            for one in made:
+                found += of_timeline(one.timeline, now, "this clock")
+                _record_made(one)
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
             paths = [
                 export.write_bundle(home, outbox, bundle, to, now, force=force) for bundle in chosen
             ]
     finally:
         outbox.close()
+    _finish(out, home, made, paths, found, again=again)
+
+
+def _finish(
+    out: Output,
+    home: Home,
+    made: list[Made],
+    paths: list[Path],
+    found: list[Finding],
+    *,
+    again: bool,
+) -> None:
+    record("written", files=[str(path) for path in paths], findings=[f.code for f in found])
     out.result(
         {
             "made": [
@@ -117,24 +137,45 @@ def command(
                     "sequence": m.bundle.sequence,
                     "totals": m.totals.as_map(),
                     "period": m.period,
+                    "no_usage": m.no_usage,
                     "size": m.size,
                 }
                 for m in made
             ],
             "written": [str(path) for path in paths],
+            "findings": as_json(found),
         }
     )
     for one in made:
-        period = f"{one.period['from']} .. {one.period['to']}" if one.period else "no period"
-        out.say(f"Bundle {one.bundle.sequence} of {home.name}, {size(one.size)}, {period}")
-        out.totals(one.totals)
+        _say_made(out, home, one)
+    out.findings(found)
     _say_end(out, home, paths, again=again)
+
+
+def _record_made(one: Made) -> None:
+    record(
+        "bundle made",
+        bundle_id=one.bundle.bundle_id,
+        sequence=one.bundle.sequence,
+        totals=one.totals.as_map(),
+        no_usage=one.no_usage,
+    )
+
+
+def _say_made(out: Output, home: Home, one: Made) -> None:
+    title = f"Bundle {one.bundle.sequence} of {home.name}, {size(one.size)}"
+    if one.no_usage:
+        out.say(f"{title}: declares no usage {one.no_usage['from']} .. {one.no_usage['to']}")
+        return
+    period = f"{one.period['from']} .. {one.period['to']}" if one.period else "no period"
+    out.say(f"{title}, {period}")
+    out.totals(one.totals)
 
 
 def _is_due(outbox: Outbox, bundle: StoredBundle, *, again: bool) -> bool:
     if bundle.written_to is None:
         return True
-    return again and outbox.outcomes(bundle).keys() != {"delivered"}
+    return again and not bundle.adopted and not outbox.is_confirmed(bundle)
 
 
 def _say_end(out: Output, home: Home, paths: list[Path], *, again: bool) -> None:

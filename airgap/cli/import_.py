@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from airgap.cli.common import (
     airgap_command,
     ask_passphrase,
     credential_options,
+    gap_option,
     key_option,
     on_side,
     passphrase_option,
@@ -32,20 +34,29 @@ from airgap.errors import (
 from airgap.export import BUNDLE_SUFFIX
 from airgap.files import exclusive
 from airgap.home import Home
-from airgap.replay import intake
+from airgap.replay import chain, intake
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
-from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.receipts import MadeReceipt, check_key, make_receipt
 from airgap.replay.requests import Batch, Request, Routes, check_base, choose_dialect
-from airgap.text import plural
+from airgap.text import plural, printable
 from airgap.trust import store as trust_store
 from airgap.trust.keys import PrivateKey
 
 
-@airgap_command("import")
+@airgap_command("import", audited=True)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--resume", is_flag=True, help="Deliver what earlier imports left waiting.")
+@click.option("--strict", is_flag=True, help="Send nothing while a bundle or a period is missing.")
+@gap_option
+@click.option(
+    "--accept-backdated",
+    multiple=True,
+    metavar="ID",
+    help="Take a bundle that was made, by its own word, at another time than its place allows.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Show every request that would leave; send and keep nothing."
 )
@@ -118,8 +129,11 @@ def command(
     api_key_file: tuple[Path, ...],
     key_choice: str | None,
     passphrase_file: Path | None,
+    gap_over: timedelta,
+    accept_backdated: tuple[str, ...],
     *,
     resume: bool,
+    strict: bool,
     dry_run: bool,
     with_answers: bool,
 ) -> None:
@@ -127,7 +141,8 @@ def command(
 
     Files are copied to quarantine and verified there; a file that fails is refused whole, and
     the others go on. Importing a bundle a second time delivers nothing twice: it goes on where
-    it stopped. Ctrl-C waits for the requests in flight; a second one does not.
+    it stopped. What is missing in a source's chain or periods is named. Ctrl-C waits for the
+    requests in flight; a second one does not.
 
     \b
     Example:
@@ -135,36 +150,36 @@ def command(
       airgap import /media/stick --license-file /etc/airgap/license.key --dry-run
     """
     home = on_side(home_path, "workstation")
-    if not paths and not resume:
-        raise UsageError("name the files or folders to import", hint="or --resume without any")
-    if not timeout > 0:
-        raise UsageError("the time-out is not a number of seconds", found=str(timeout))
-    if receipt_to is not None and not receipt_to.is_dir():
-        raise UsageError(
-            "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"
-        )
+    _check_options(paths, timeout, receipt_to, resume=resume)
+    accepted = _accepted(accept_backdated)
     schemas = catalog.load()
     keyring = Keyring.of(read_credentials(license_file, api_key_file))
     routes = _routes(schemas, beacon_url, api_url, dialect)
     trust = trust_store.load(home.trust_path, schemas)
     files = media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else []
     if dry_run:
-        _dry_run(out, files, home, trust, keyring, schemas, routes, resume=resume)
+        _dry_run(
+            out, files, home, trust, keyring, schemas, routes, resume=resume, accepted=accepted
+        )
         return
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
     check_key(key, trust)
-    with exclusive(home.path / "import.lock", "import"):
+    with exclusive(home.ledger_lock, "import"):
         ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
         try:
             doubtful = ledger.recover()
             if doubtful:
                 out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
-            imported = intake.Intake(home, ledger, trust, keyring, schemas).take(
-                files, lambda result: view.show_imported(out, ledger, result)
+            imported = intake.Intake(home, ledger, trust, keyring, schemas, accepted=accepted).take(
+                files, lambda result: view.show_imported(out, result)
             )
             bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
             if resume:
                 bundles |= {b.number: b for b in ledger.bundles()}
+            tolerance = gap_over // timedelta(microseconds=1)
+            sources = sorted({b.source for b in bundles.values()})
+            standings = [chain.standing(ledger, source, tolerance) for source in sources]
+            view.show_standings(out, standings, imported, strict=strict)
             ledger.set_scope(bundles.values())
             keyring.require(ledger.credentials_waiting())
             for kind, recorded, credential in ledger.forms_waiting():
@@ -183,9 +198,34 @@ def command(
                 home, ledger, list(bundles.values()), key, trust, schemas, with_answers=with_answers
             )
             view.place_receipts(out, receipts, receipt_to, _folders(imported))
-            view.finish(out, ledger, imported, report, receipts)
+            view.finish(out, ledger, imported, report, receipts, standings)
         finally:
             ledger.close()
+
+
+def _check_options(
+    paths: tuple[Path, ...], timeout: float, receipt_to: Path | None, *, resume: bool
+) -> None:
+    if not paths and not resume:
+        raise UsageError("name the files or folders to import", hint="or --resume without any")
+    if not timeout > 0:
+        raise UsageError("the time-out is not a number of seconds", found=str(timeout))
+    if receipt_to is not None and not receipt_to.is_dir():
+        raise UsageError(
+            "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"
+        )
+
+
+def _accepted(given: tuple[str, ...]) -> frozenset[str]:
+    for prefix in given:
+        if len(prefix) < 16 or prefix.lower().strip("0123456789abcdef"):
+            raise UsageError(
+                "name the bundle by at least 16 digits of its id",
+                where="--accept-backdated",
+                found=printable(prefix),
+                hint="the message that refused it gives them",
+            )
+    return frozenset(prefix.lower() for prefix in given)
 
 
 def _routes(
@@ -216,6 +256,7 @@ def _dry_run(
     routes: Routes,
     *,
     resume: bool,
+    accepted: frozenset[str],
 ) -> None:
     shown: list[dict[str, Any]] = []
 
@@ -236,7 +277,9 @@ def _dry_run(
             out.say(f"{name}: {value}")
         out.say(f"\n{body}\n" if body else "")
 
-    imported = intake.dry_run(files, home, trust, keyring, schemas, routes, show, resume=resume)
+    imported = intake.dry_run(
+        files, home, trust, keyring, schemas, routes, show, resume=resume, accepted=accepted
+    )
     out.result(
         {
             "requests": shown,

@@ -4,27 +4,32 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from airgap import media
 from airgap.cli.common import Output, show_error
+from airgap.cli.recording import record
 from airgap.errors import (
     AirgapError,
     InterruptedRunError,
     PartialDeliveryError,
+    SequenceError,
     UnreachableError,
 )
-from airgap.replay import chain
+from airgap.findings import as_json
+from airgap.replay.chain import Standing
 from airgap.replay.delivery import Report
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
 from airgap.replay.receipts import MadeReceipt
-from airgap.text import plural
+from airgap.text import plural, printable
 
 
-def show_imported(out: Output, ledger: Ledger, result: Imported) -> None:
-    """Show what became of one file, and what is missing in its source's chain."""
+def show_imported(out: Output, result: Imported) -> None:
+    """Show what became of one file, and what is odd about it."""
+    _record_file(result)
     if result.error is not None:
         out.say(f"{result.path}: REFUSED")
         show_error(result.error, as_json=False)
@@ -32,17 +37,70 @@ def show_imported(out: Output, ledger: Ledger, result: Imported) -> None:
     assert result.verified is not None
     manifest = result.verified.manifest
     title = f"{result.path}: bundle {manifest['sequence']} of {manifest['source']}"
-    if result.new:
+    declared = manifest["no_usage"]
+    if result.new and declared:
+        out.say(f"{title}: verified, declares no usage {declared['from']} .. {declared['to']}")
+    elif result.new:
         known = f", {result.known:,} of them known from another bundle" if result.known else ""
         out.say(f"{title}: verified, {plural(manifest['records'], 'record')}{known}")
     else:
         out.say(f"{title}: imported before; nothing of it is delivered twice")
     for warning in result.verified.warnings:
         out.warn(warning)
-    missing = chain.missing(ledger, manifest["source"])
-    if missing:
-        names = ", ".join(map(str, missing[:10])) + (" and more" if len(missing) > 10 else "")
-        out.warn(f"not seen of {manifest['source']}: bundle {names}")
+    if manifest["message"]:
+        out.say(f"  its message: {printable(manifest['message'], 300)}")
+    out.findings(result.findings)
+
+
+def _record_file(result: Imported) -> None:
+    if result.bundle is None:
+        record(
+            "file refused",
+            file=printable(str(result.path), 300),
+            error=result.error.message if result.error else None,
+        )
+        return
+    record(
+        "bundle imported" if result.new else "bundle known",
+        file=printable(str(result.path), 300),
+        source=result.bundle.source,
+        sequence=result.bundle.sequence,
+        bundle_id=result.bundle.bundle_id,
+        findings=[finding.code for finding in result.findings],
+    )
+
+
+def show_standings(
+    out: Output, standings: list[Standing], imported: list[Imported], *, strict: bool
+) -> None:
+    """Name what is missing of the sources.
+
+    Raises:
+        SequenceError: something is, and ``strict`` forbids to go on.
+    """
+    found = [finding for standing in standings for finding in standing.findings()]
+    out.findings(found)
+    if not (strict and found):
+        return
+    raise_first(imported)
+    raise SequenceError(
+        "reports are missing, and --strict sends nothing until they are there",
+        expected="every bundle, and every period covered or declared to be without usage",
+        found=found[0].message,
+        details=[finding.message for finding in found[1:]],
+        hint="import the missing bundles too, have a time without usage declared with "
+        "`airgap export --no-usage`, or go on without --strict: airgap import --resume",
+    )
+
+
+def as_map(standing: Standing) -> dict[str, Any]:
+    """Return a source's standing as ``--json`` prints it."""
+    return {
+        "source": standing.source,
+        "missing": standing.missing,
+        "covered": [kind.as_json() for kind in standing.kinds],
+        "findings": as_json(standing.findings()),
+    }
 
 
 @contextmanager
@@ -94,6 +152,7 @@ def finish(
     imported: list[Imported],
     report: Report,
     receipts: list[MadeReceipt],
+    standings: list[Standing],
 ) -> None:
     """Show the totals by state, and end as the run ended.
 
@@ -104,6 +163,10 @@ def finish(
     columns = ("delivered", "waiting", "in_doubt", "dead")
     total = {c: sum(found.get(c, 0) for found in states.values()) for c in columns}
     problem = _problem(total, report)
+    record("delivered", requests=report.requests, stopped=report.stop or None, states=states)
+    for receipt in receipts:
+        if receipt.new:
+            record("receipt made", file=receipt.path.name, outcomes=receipt.outcomes)
     out.result(
         {
             "files": [
@@ -112,6 +175,7 @@ def finish(
                     "new": r.new,
                     "bundle_id": r.bundle.bundle_id if r.bundle else None,
                     "error": r.error.as_json() if r.error else None,
+                    "findings": as_json(r.findings),
                 }
                 for r in imported
             ],
@@ -120,6 +184,7 @@ def finish(
             "reason": report.reason or None,
             "states": states,
             "receipts": [str(r.path) for r in receipts],
+            "sources": [as_map(standing) for standing in standings],
             "error": problem.as_json() if problem else None,
         }
     )

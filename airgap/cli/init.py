@@ -13,7 +13,7 @@ from airgap.text import printable
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
-@airgap_command("init")
+@airgap_command("init", audited=True)
 @click.option("--source", help="Isolated host: name of the site whose usage is reported.")
 @click.option("--workstation", help="Connected workstation: its name, as receipts will give it.")
 def command(out: Output, home_path: Path, source: str | None, workstation: str | None) -> None:

@@ -8,6 +8,7 @@ import click
 
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command, passphrase_option
+from airgap.cli.recording import record
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.home import Home, open_home
@@ -24,7 +25,7 @@ def command() -> None:
     """Make and show this side's own keys."""
 
 
-@airgap_command("generate")
+@airgap_command("generate", audited=True)
 @click.option("--name", default="default", show_default=True, help="The key's name in this home.")
 @click.option("--no-passphrase", is_flag=True, help="Do not ask for a passphrase.")
 @passphrase_option
@@ -65,6 +66,7 @@ def _generate(
             "passphrase": bool(passphrase),
         }
     )
+    record("key made", fingerprint=key.public.fingerprint)
     out.say(f"Fingerprint: {key.public.fingerprint}")
     out.say(f"Wrote {private} (mode 0600, {protected}).")
     other = "workstation" if home.side == "isolated" else "isolated host"

@@ -1,21 +1,65 @@
 """``airgap ledger``: what could not be delivered."""
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command, on_side
+from airgap.cli.recording import record
 from airgap.errors import UsageError
-from airgap.files import exclusive
-from airgap.replay.ledger import Ledger, State
+from airgap.files import exclusive, refused
+from airgap.home import Home
+from airgap.replay import decisions
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import State
 from airgap.text import plural, printable
 
 
 @click.group("ledger")
 def command() -> None:
     """Look at and decide what could not be delivered."""
+
+
+@click.group("deadletter")
+def deadletter() -> None:
+    """Take dead letters out to look at them, and send them again after a fix."""
+
+
+@contextmanager
+def _opened(home: Home) -> Iterator[Ledger]:
+    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def _held(home: Home) -> Iterator[Ledger]:
+    """Open the ledger for a decision: nobody else imports meanwhile."""
+    with exclusive(home.ledger_lock, "import"), _opened(home) as ledger:
+        ledger.recover()
+        yield ledger
+
+
+def _digits(text: str, *, everything: bool) -> str:
+    """Return the digits of an id, or nothing for ``all``."""
+    digits = text.lower()
+    if everything and digits == "all":
+        return ""
+    if len(digits) < 8 or len(digits) > 32 or digits.strip("0123456789abcdef"):
+        raise UsageError(
+            f"name a record by at least 8 digits of its id{', or all' if everything else ''}",
+            found=printable(text),
+            hint="see `airgap ledger list`",
+        )
+    return digits
 
 
 @airgap_command("list")
@@ -33,15 +77,14 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
       airgap ledger list
     """
     home = on_side(home_path, "workstation")
-    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
-    try:
+    with _opened(home) as ledger:
         states: list[State] = [cast("State", state)] if state else ["in_doubt", "dead"]
-        found = [{"state": s, **row} for s in states for row in ledger.unsettled(s, limit)]
-    finally:
-        ledger.close()
+        found = [
+            {"state": s, **row} for s in states for row in decisions.unsettled(ledger, s, limit)
+        ]
     out.result({"records": found})
     if not found:
-        out.say("Nothing in doubt, no dead letters.")
+        out.say("Nothing in doubt, no dead letters." if state is None else f"Nothing {state}.")
         return
     out.table(
         ("id", "state", "kind", "source", "since", "reason"),
@@ -57,19 +100,77 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
             for row in found
         ],
     )
+    hints = {
+        "in_doubt": "ask the beacon's side whether they were counted, then: "
+        "airgap ledger resolve ID --delivered or --resend, with --reason",
+        "dead": "have the cause fixed, then: airgap ledger deadletter retry ID --reason TEXT",
+        "waiting": "airgap import --resume",
+    }
+    first = next((s for s in hints if any(row["state"] == s for row in found)), None)
+    out.say(plural(len(found), "record") + (f". Next: {hints[first]}" if first else "."))
+
+
+@airgap_command("show")
+@click.argument("identifier", metavar="RECORD")
+def _show(out: Output, home_path: Path, identifier: str) -> None:
+    """Show one record: its bundles, its state, its history, its payload.
+
+    RECORD is its id, or the beginning of it.
+
+    \b
+    Example:
+      airgap ledger show 3f2a91bc
+    """
+    home = on_side(home_path, "workstation")
+    digits = _digits(identifier, everything=False)
+    with _opened(home) as ledger:
+        found = decisions.find(ledger, digits)
+        if len(found) != 1:
+            raise UsageError(
+                "no record has this id" if not found else "several records' ids begin so",
+                found=printable(identifier),
+                hint="see `airgap ledger list`" if not found else "give more digits",
+            )
+        shown = decisions.show(ledger, found[0])
+    out.result(shown)
+    _say_record(out, shown)
+
+
+def _say_record(out: Output, shown: dict[str, Any]) -> None:
+    out.say(f"{shown['id']}: {shown['kind']} ({shown['dialect']}), {shown['credential']}")
+    for bundle in shown["bundles"]:
+        out.say(
+            f"In bundle {bundle['sequence']} of {bundle['source']}, imported {bundle['imported_at']}"
+        )
     out.say(
-        f"{plural(len(found), 'record')}. Next: ask the beacon's side whether they were counted, then: "
-        "airgap ledger resolve ID --delivered or --resend, with --reason"
+        f"State: {shown['state'].replace('_', ' ')} since {shown['since']}, "
+        f"{plural(shown['attempts'], 'attempt')}"
+        + (", may have been counted by one of them" if shown["may_have_been_counted"] else "")
     )
+    out.table(
+        ("at", "state", "status#", "reason"),
+        [
+            (
+                event["at"],
+                event["state"].replace("_", " "),
+                str(event["status"] or ""),
+                printable(event["detail"] or "", 300),
+            )
+            for event in shown["history"]
+        ],
+    )
+    if shown["answer"]:
+        out.say(f"Answer kept: {printable(shown['answer'], 1000)}")
+    out.say(json.dumps(shown["payload"], indent=2, ensure_ascii=False))
 
 
-@airgap_command("resolve")
-@click.argument("record")
+@airgap_command("resolve", audited=True)
+@click.argument("identifier", metavar="RECORD")
 @click.option("--resend", is_flag=True, help="Send it again: it was not counted.")
 @click.option("--delivered", is_flag=True, help="Count it as delivered: it was counted.")
 @click.option("--reason", required=True, help="Why; kept with the record.")
 def _resolve(
-    out: Output, home_path: Path, record: str, reason: str, *, resend: bool, delivered: bool
+    out: Output, home_path: Path, identifier: str, reason: str, *, resend: bool, delivered: bool
 ) -> None:
     """Decide a record in doubt or a dead letter.
 
@@ -81,36 +182,95 @@ def _resolve(
       airgap ledger resolve 3f2a91bc --resend --reason "support: not counted, case 4711"
     """
     home = on_side(home_path, "workstation")
-    digits = record.lower()
     if resend == delivered:
         raise UsageError("say which it is", expected="--resend or --delivered")
-    if digits != "all" and (len(digits) < 8 or digits.strip("0123456789abcdef")):
-        raise UsageError(
-            "name a record by at least 8 digits of its id, or all",
-            found=printable(record),
-            hint="see `airgap ledger list`",
-        )
-    with exclusive(home.path / "import.lock", "import"):
-        ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
-        try:
-            ledger.recover()
-            changed = ledger.resolve(
-                digits, "waiting" if resend else "delivered", printable(reason, 300)
-            )
-        finally:
-            ledger.close()
+    digits = _digits(identifier, everything=True)
+    states: tuple[State, ...] = ("in_doubt", "dead") if digits else ("in_doubt",)
+    choice: decisions.Choice = "waiting" if resend else "delivered"
+    with _held(home) as ledger:
+        changed = decisions.decide(ledger, digits, states, choice, printable(reason, 300))
+        record("decided", records=changed, choice=choice)
     if not changed:
         raise UsageError(
             "no record in doubt and no dead letter has this id",
-            found=printable(record),
+            found=printable(identifier),
             hint="see `airgap ledger list`",
         )
-    out.result({"resolved": changed, "as": "waiting" if resend else "delivered"})
+    out.result({"resolved": changed, "as": choice})
     out.say(
-        f"{plural(len(changed), 'record')} now {'waiting' if resend else 'delivered'}. "
+        f"{plural(len(changed), 'record')} now {choice}. "
         f"Wrote {home.ledger_path}. Next: airgap import --resume"
     )
 
 
-for _command in (_list, _resolve):
+@airgap_command("export", audited=True)
+@click.option(
+    "--to", required=True, type=click.Path(path_type=Path), help="New file for JSON lines."
+)
+def _export(out: Output, home_path: Path, to: Path) -> None:
+    """Write every dead letter with its payload, the answer and its history to a file.
+
+    \b
+    Example:
+      airgap ledger deadletter export --to dead.jsonl
+    """
+    home = on_side(home_path, "workstation")
+    count = 0
+    with _opened(home) as ledger:
+        try:
+            with to.open("x", encoding="utf-8") as file:
+                for letter in decisions.dead_letters(ledger):
+                    file.write(json.dumps(letter, ensure_ascii=False) + "\n")
+                    count += 1
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise UsageError(
+                "there is a file of this name already",
+                where=str(to),
+                hint="choose another name; airgap replaces no file of yours",
+            ) from None
+        except OSError as error:
+            raise refused("written", to, error) from None
+    record("dead letters written", file=str(to), records=count)
+    out.result({"file": str(to), "records": count})
+    out.say(f"{plural(count, 'dead letter')}.")
+    out.say(f"Wrote {to}. Next, after the fix: airgap ledger deadletter retry ID|all --reason TEXT")
+
+
+@airgap_command("retry", audited=True)
+@click.argument("identifier", metavar="RECORD")
+@click.option("--reason", required=True, help="What was fixed; kept with the record.")
+def _retry(out: Output, home_path: Path, identifier: str, reason: str) -> None:
+    """Let dead letters wait again, after what refused them was fixed.
+
+    RECORD is the beginning of an id, or all. The record itself stays as it is: what is wrong in
+    it is put right at its source, collected there, and comes in another bundle.
+
+    \b
+    Example:
+      airgap ledger deadletter retry all --reason "licence renewed, case 4711"
+    """
+    home = on_side(home_path, "workstation")
+    digits = _digits(identifier, everything=True)
+    with _held(home) as ledger:
+        changed = decisions.decide(ledger, digits, ("dead",), "waiting", printable(reason, 300))
+        record("decided", records=changed, choice="waiting")
+    if not changed:
+        raise UsageError(
+            "no dead letter has this id" if digits else "there is no dead letter",
+            found=printable(identifier),
+            hint="see `airgap ledger list --state dead`",
+        )
+    out.result({"resolved": changed, "as": "waiting"})
+    out.say(
+        f"{plural(len(changed), 'dead letter')} now waiting. "
+        f"Wrote {home.ledger_path}. Next: airgap import --resume"
+    )
+
+
+for _command in (_list, _show, _resolve):
     command.add_command(_command)
+for _command in (_export, _retry):
+    deadletter.add_command(_command)
+command.add_command(deadletter)

@@ -19,9 +19,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
     "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),
     "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
+    "outbox": ("airgap.cli.outbox", "Make room in the outbox, or go on after a restore."),
     "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),
-    "receipt": ("airgap.cli.receipt", "Take receipts back to the isolated host."),
-    "status": ("airgap.cli.status", "Say what waits, what is on its way, what is confirmed."),
+    "receipt": ("airgap.cli.receipt", "Take receipts or codes back to the isolated host."),
+    "status": (
+        "airgap.cli.status",
+        "Say what waits, what is confirmed, what is missing or overdue.",
+    ),
+    "audit": ("airgap.cli.audit", "Read and check the log of what was done."),
     "rehearse": ("airgap.cli.rehearse", "Run a beacon on this machine, to practise with."),
     "demo": ("airgap.cli.demo", "Show the whole journey on this machine."),
 }
@@ -64,7 +69,7 @@ def cli() -> None:
     \b
     Exit status: 0 done, 1 unexpected, 2 usage, 3 input refused, 4 signature or trust,
     5 damaged or inconsistent, 6 partly delivered, 7 beacon unreachable, 8 medium,
-    9 sequence, 130 interrupted.
+    9 sequence or gap, 10 overdue, 130 interrupted.
     """
 
 

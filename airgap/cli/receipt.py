@@ -1,15 +1,20 @@
-"""``airgap receipt``: back on the isolated host."""
+"""``airgap receipt``: receipts and codes, back on the isolated host."""
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
-from airgap import catalog, media, timestamps, verify
+from airgap import catalog, codes, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side, show_error
-from airgap.errors import AirgapError
+from airgap.cli.recording import record
+from airgap.errors import AirgapError, UsageError
+from airgap.files import copy_atomically, write_atomically
+from airgap.home import Home, open_home
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
+from airgap.trust import keys
 from airgap.trust import store as trust_store
 
 _SUFFIX = ".receipt"
@@ -17,10 +22,10 @@ _SUFFIX = ".receipt"
 
 @click.group("receipt")
 def command() -> None:
-    """Take receipts back to the isolated host."""
+    """Take receipts, or codes where no file may come back, to the isolated host."""
 
 
-@airgap_command("apply")
+@airgap_command("apply", audited=True)
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
 )
@@ -29,7 +34,7 @@ def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, 
     """Confirm what receipts say was delivered.
 
     A receipt must be signed by a key that this home trusts as importer, and be about a bundle
-    of this outbox, record for record. Applying one twice changes nothing.
+    of this outbox, record for record. Applying one twice changes nothing. The home keeps a copy.
 
     \b
     Example:
@@ -47,10 +52,12 @@ def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, 
             try:
                 with media.quarantine(path, home.folder("quarantine")) as stream:
                     receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
-                    results.append({"path": str(path), **_apply_one(out, outbox, receipt)})
+                    done = _apply_one(out, home, outbox, receipt, stream)
+                    results.append({"path": str(path), **done})
             except AirgapError as error:
                 failed = failed or error
                 results.append({"path": str(path), "error": error.as_json()})
+                record("file refused", file=name, error=error.message)
                 out.say(f"{path}: REFUSED")
                 show_error(error, as_json=False)
         confirmed = outbox.confirmed()
@@ -66,15 +73,28 @@ def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, 
         ctx.exit(failed.exit_code)
 
 
-def _apply_one(out: Output, outbox: Outbox, receipt: verify.VerifiedReceipt) -> dict[str, Any]:
-    about = f"bundle {receipt.manifest['bundle_sequence']} of {receipt.source}"
-    if outbox.has_receipt(receipt.document_id):
+def _apply_one(
+    out: Output, home: Home, outbox: Outbox, receipt: verify.VerifiedReceipt, stream: BinaryIO
+) -> dict[str, Any]:
+    manifest = receipt.manifest
+    about = f"bundle {manifest['bundle_sequence']} of {receipt.source}"
+    same = {"receipt_id": receipt.document_id, "new": False}
+    if confirmation.is_from_before(outbox, receipt):
+        out.say(f"{receipt.name}: of a bundle made before this host was restored ({about})")
+        return same
+    if confirmation.is_applied(outbox, receipt):
         out.say(f"{receipt.name}: applied before, nothing changed ({about})")
-        return {"receipt_id": receipt.document_id, "new": False}
-    if outbox.is_stale(receipt):
+        return same
+    if confirmation.is_stale(outbox, receipt):
         out.say(f"{receipt.name}: older than one applied before, nothing changed ({about})")
-        return {"receipt_id": receipt.document_id, "new": False}
-    changed = outbox.apply(receipt, timestamps.system_clock())
+        return same
+    changed = confirmation.apply(outbox, receipt, timestamps.system_clock())
+    kept = (
+        f"{receipt.source}-{manifest['bundle_sequence']:06d}-{manifest['importer']}"
+        f"-r{manifest['number']}{_SUFFIX}"
+    )
+    copy_atomically(stream, home.folder("receipts") / kept)
+    record("receipt applied", receipt_id=receipt.document_id, about=about, changed=changed)
     words = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count
     )
@@ -82,4 +102,165 @@ def _apply_one(out: Output, outbox: Outbox, receipt: verify.VerifiedReceipt) -> 
     return {"receipt_id": receipt.document_id, "new": True, "changed": changed}
 
 
-command.add_command(_apply)
+@airgap_command("pair", audited=True)
+@click.argument("other")
+@click.option(
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    help="Isolated host: file that holds the secret, instead of typing it.",
+)
+@click.option("--new", is_flag=True, help="Replace the secret that is there; old codes end.")
+def _pair(out: Output, home_path: Path, other: str, secret_file: Path | None, *, new: bool) -> None:
+    """Share a secret with the other side, once, so that codes can be typed in instead of receipts.
+
+    On the workstation, OTHER is the source's name: the secret is made and shown. On the isolated
+    host, OTHER is the workstation's name: the secret is typed in. Whoever has it can make codes.
+
+    \b
+    Example, on the workstation and then on the isolated host:
+      airgap receipt pair bank-a.prod
+      airgap receipt pair relay-1
+    """
+    home = open_home(home_path)
+    path = _secret_path(home, other)
+    if path.exists() and not new:
+        raise UsageError(
+            f"there is a secret shared with {_name(path)} already",
+            where=str(path),
+            hint="--new replaces it, on both sides",
+        )
+    if home.side == "workstation":
+        secret = os.urandom(codes.SECRET_SIZE)
+    elif secret_file is not None:
+        text = keys.read_small(secret_file, "pairing secret").decode("ascii", "replace")
+        secret = codes.secret_from_text(text)
+    else:
+        typed = click.prompt(f"Pairing secret that {_name(path)} showed", hide_input=True, err=True)
+        secret = codes.secret_from_text(str(typed))
+    write_atomically(path, codes.secret_text(secret).encode() + b"\n", mode=0o600)
+    record("paired", other=_name(path))
+    shown = codes.secret_text(secret) if home.side == "workstation" else None
+    out.result({"other": _name(path), "secret": shown, "file": str(path)})
+    out.say(f"Wrote {path} (mode 0600).")
+    if shown is None:
+        out.say(f"Codes of {_name(path)} count now. Next: airgap receipt enter BUNDLE CODE")
+        return
+    out.say(f"Secret: {shown}")
+    out.say(f"Show it to nobody else. Next, on the isolated host: airgap receipt pair {home.name}")
+
+
+@airgap_command("code")
+@click.argument("source")
+@click.option("--bundle", "sequence", type=click.IntRange(1), help="Only this bundle.")
+def _code(out: Output, home_path: Path, source: str, sequence: int | None) -> None:
+    """Show a code for each bundle of SOURCE that was delivered as a whole.
+
+    A code is typed in where no receipt may come back. It says that every record of the bundle
+    was delivered, and proves less than a receipt: both sides can make it, so it convinces nobody
+    else, and it holds no answers.
+
+    \b
+    Example:
+      airgap receipt code bank-a.prod --bundle 3
+    """
+    from airgap.replay.ledger import Ledger
+
+    home = on_side(home_path, "workstation")
+    secret = _read_secret(home, source)
+    shown: list[dict[str, Any]] = []
+    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
+    try:
+        for bundle in ledger.bundles(source):
+            if sequence not in (None, bundle.sequence) or not ledger.is_delivered(bundle):
+                continue
+            code = codes.code(secret, source=source, importer=home.name, bundle_id=bundle.bundle_id)
+            records = ledger.bundle_totals(bundle).records
+            shown.append({"sequence": bundle.sequence, "records": records, "code": code})
+    finally:
+        ledger.close()
+    out.result({"source": source, "codes": shown})
+    if not shown:
+        raise UsageError(
+            "no such bundle was delivered as a whole",
+            where=source,
+            hint="see `airgap status`; a bundle with doubt or dead letters needs a receipt",
+        )
+    out.table(
+        ("bundle#", "records#", "code"),
+        [(str(s["sequence"]), f"{s['records']:,}", s["code"]) for s in shown],
+    )
+    out.say("A code proves less than a receipt: both sides can make it.")
+    out.say(
+        f"Next, on the isolated host: airgap receipt enter {shown[-1]['sequence']} {shown[-1]['code']}"
+    )
+
+
+@airgap_command("enter", audited=True)
+@click.argument("sequence", type=click.IntRange(1), metavar="BUNDLE")
+@click.argument("code")
+@click.option("--importer", help="Whose code it is, where several workstations are paired.")
+def _enter(out: Output, home_path: Path, sequence: int, code: str, importer: str | None) -> None:
+    """Confirm a whole bundle by the code that the workstation showed.
+
+    \b
+    Example:
+      airgap receipt enter 3 K7QF-2MZA-XW5D-BH4T
+    """
+    home = on_side(home_path, "isolated")
+    name = importer or _only_pair(home)
+    secret = _read_secret(home, name)
+    outbox = Outbox(home.outbox_path, home.name, catalog.load())
+    try:
+        bundle = next((b for b in outbox.bundles() if b.sequence == sequence), None)
+        if bundle is None or bundle.adopted:
+            raise UsageError(f"this outbox made no bundle {sequence}", hint="see `airgap status`")
+        codes.check_code(code, secret, source=home.name, importer=name, bundle_id=bundle.bundle_id)
+        changed = confirmation.confirm_by_code(outbox, bundle, name, timestamps.system_clock())
+    finally:
+        outbox.close()
+    record("code entered", sequence=sequence, bundle_id=bundle.bundle_id, records=changed)
+    out.result({"sequence": sequence, "importer": name, "confirmed": changed})
+    out.say(
+        f"Bundle {sequence}: {plural(changed, 'record')} newly confirmed, by a code of {name}; "
+        "a receipt would prove more."
+    )
+    out.say(f"Wrote {home.outbox_path}. Next: airgap status")
+
+
+def _secret_path(home: Home, other: str) -> Path:
+    name = other.lower()
+    if not name or len(name) > 63 or name.strip("abcdefghijklmnopqrstuvwxyz0123456789._-"):
+        raise UsageError("this is no name of a source or workstation", found=printable(other))
+    return home.folder("codes") / f"{name}.secret"
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".secret")
+
+
+def _read_secret(home: Home, other: str) -> bytes:
+    path = _secret_path(home, other)
+    if not path.exists():
+        raise UsageError(
+            f"no secret is shared with {printable(other)}",
+            where=str(path),
+            hint=f"airgap receipt pair {printable(other)}",
+        )
+    return codes.secret_from_text(
+        keys.read_small(path, "pairing secret").decode("ascii", "replace")
+    )
+
+
+def _only_pair(home: Home) -> str:
+    names = sorted(_name(path) for path in home.folder("codes").glob("*.secret"))
+    if len(names) != 1:
+        raise UsageError(
+            "several workstations are paired" if names else "no workstation is paired",
+            found=", ".join(names) or None,
+            hint="name it with --importer" if names else "airgap receipt pair WORKSTATION",
+        )
+    return names[0]
+
+
+for _command in (_apply, _pair, _code, _enter):
+    command.add_command(_command)

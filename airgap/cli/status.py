@@ -1,153 +1,215 @@
 """``airgap status``, on either side."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from airgap import catalog, timestamps
-from airgap.cli.common import Output, airgap_command
+import click
+
+from airgap import catalog, overview, timestamps
+from airgap.cli.common import Output, airgap_command, gap_option
+from airgap.cli.types import Duration
+from airgap.errors import AirgapError
+from airgap.findings import as_json
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
+from airgap.overview import BundleLine, Overview
 from airgap.text import plural
+from airgap.windows import KindCoverage
+
+_OUTCOMES = ("unknown", "waiting", "in_doubt", "dead", "delivered")
 
 
 @airgap_command("status")
-def command(out: Output, home_path: Path) -> None:
-    """Say what waits, what is on its way, and what is confirmed.
+@click.option(
+    "--check", is_flag=True, help="For monitoring: exit 6, 9 or 10 where something is amiss."
+)
+@click.option(
+    "--max-age",
+    type=Duration(),
+    default="35d",
+    show_default=True,
+    help="How old the last confirmed report may be.",
+)
+@gap_option
+def command(
+    out: Output, home_path: Path, max_age: timedelta, gap_over: timedelta, *, check: bool
+) -> None:
+    """Say what is covered, what waits, what is on its way, what is confirmed, what is overdue.
+
+    With --check the exit status says what is amiss: 6 in doubt or dead letters, 9 a bundle or a
+    period is missing, 10 the last confirmed report is older than --max-age; the first of these.
 
     \b
     Example:
       airgap status
+      airgap status --check --quiet --max-age 40d
     """
     home = open_home(home_path)
-    if home.side == "isolated":
-        _isolated(out, home)
-    else:
-        _workstation(out, home)
+    now = timestamps.system_clock()
+    look = _isolated if home.side == "isolated" else _workstation
+    problems = look(out, home, now, gap_over, max_age)
+    if check and problems:
+        raise problems[0]
 
 
-def _isolated(out: Output, home: Home) -> None:
+def _isolated(
+    out: Output, home: Home, now: datetime, gap_over: timedelta, max_age: timedelta
+) -> list[AirgapError]:
     outbox = Outbox(home.outbox_path, home.name, catalog.load())
     try:
-        waiting, confirmed = outbox.waiting(), outbox.confirmed()
-        bundles = [(bundle, outbox.outcomes(bundle)) for bundle in outbox.bundles()]
-        periods = {b.sequence: outbox.manifest(b.sequence)["period"] for b, _ in bundles}
-        last = outbox.last_receipt()
+        seen = overview.look(outbox, now, gap_over=gap_over, max_age=max_age)
     finally:
         outbox.close()
-    out.result(
-        {
-            "side": "isolated",
-            "source": home.name,
-            "waiting": waiting.as_map(),
-            "confirmed": confirmed.as_map(),
-            "last_receipt": last,
-            "bundles": [
-                {
-                    "sequence": b.sequence,
-                    "bundle_id": b.bundle_id,
-                    "created_at": b.created_at,
-                    "written_to": b.written_to,
-                    "period": periods[b.sequence],
-                    "outcomes": outcomes,
-                }
-                for b, outcomes in bundles
-            ],
-        }
-    )
+    out.result(_isolated_map(home, seen))
     out.say(f"Isolated side of {home.name}, {home.path}")
-    out.say(f"Waiting for a bundle: {plural(waiting.records, 'record')}")
-    out.table(
-        (
-            "bundle#",
-            "made",
-            "period",
-            "written to",
-            "no receipt#",
-            "waiting#",
-            "in doubt#",
-            "dead#",
-            "delivered#",
-        ),
-        [
-            (
-                str(b.sequence),
-                b.created_at[:10],
-                _period(periods[b.sequence]),
-                b.written_to or "nowhere yet",
-                *(
-                    f"{outcomes.get(name, 0):,}"
-                    for name in ("unknown", "waiting", "in_doubt", "dead", "delivered")
-                ),
-            )
-            for b, outcomes in bundles
-        ],
-    )
+    out.say(f"Waiting for a bundle: {plural(seen.waiting.records, 'record')}")
+    columns = ("bundle#", "made", "period", "written to")
+    counts = ("no receipt#", "waiting#", "in doubt#", "dead#", "delivered#")
+    out.table((*columns, *counts, "proof"), [_row(line) for line in seen.bundles])
+    _say_covered(out, "Collected", seen.covered)
+    _say_covered(out, "Confirmed", seen.covered_and_confirmed)
     out.say(
-        f"Confirmed by receipts: {plural(confirmed.records, 'record')}; newest receipt {last or 'none'}"
+        f"Confirmed: {plural(seen.confirmed.records, 'record')}; "
+        f"newest receipt {seen.last_receipt or 'none'}"
     )
-    out.totals(confirmed)
-    on_its_way = sum(n for _, found in bundles for name, n in found.items() if name != "delivered")
-    if waiting.records or any(b.written_to is None for b, _ in bundles):
+    out.totals(seen.confirmed)
+    _say_problems(out, seen.problems)
+    on_its_way = sum(
+        n for line in seen.bundles for name, n in line.outcomes.items() if name != "delivered"
+    )
+    unanswered = [line for line in seen.bundles if not line.confirmed and not line.bundle.adopted]
+    if seen.waiting.records or any(line.bundle.written_to is None for line in seen.bundles):
         out.say("Next: airgap export --to FOLDER")
-    elif on_its_way:
+    elif unanswered:
         out.say(f"{plural(on_its_way, 'record')} on the way. Next: airgap receipt apply FOLDER")
     else:
         out.say("Everything is confirmed.")
+    return seen.problems
 
 
-def _workstation(out: Output, home: Home) -> None:
-    from airgap.replay import chain
+def _isolated_map(home: Home, seen: Overview) -> dict[str, Any]:
+    return {
+        "side": "isolated",
+        "source": home.name,
+        "waiting": seen.waiting.as_map(),
+        "confirmed": seen.confirmed.as_map(),
+        "last_receipt": seen.last_receipt,
+        "confirmed_to": timestamps.to_text(seen.confirmed_to) if seen.confirmed_to else None,
+        "covered": [kind.as_json() for kind in seen.covered],
+        "covered_and_confirmed": [kind.as_json() for kind in seen.covered_and_confirmed],
+        "bundles": [
+            {
+                "sequence": line.bundle.sequence,
+                "bundle_id": line.bundle.bundle_id,
+                "created_at": line.bundle.created_at,
+                "written_to": line.bundle.written_to,
+                "period": line.period,
+                "no_usage": line.no_usage,
+                "outcomes": line.outcomes,
+                "proofs": line.proofs,
+                "confirmed": line.confirmed,
+                "pruned": line.bundle.pruned,
+                "adopted": line.bundle.adopted,
+            }
+            for line in seen.bundles
+        ],
+        "problems": [error.as_json() for error in seen.problems],
+    }
+
+
+def _row(line: BundleLine) -> tuple[str, ...]:
+    bundle = line.bundle
+    if bundle.adopted:
+        said = ("made before this host was restored", "", *("" for _ in _OUTCOMES), "")
+        return (str(bundle.sequence), "", *said)
+    period = f"no usage {_period(line.no_usage)}" if line.no_usage else _period(line.period)
+    return (
+        str(bundle.sequence),
+        bundle.created_at[:10],
+        period,
+        "pruned" if bundle.pruned else bundle.written_to or "nowhere yet",
+        *(f"{line.outcomes.get(name, 0):,}" for name in _OUTCOMES),
+        ", ".join(line.proofs) or "none",
+    )
+
+
+def _workstation(
+    out: Output, home: Home, now: datetime, gap_over: timedelta, max_age: timedelta
+) -> list[AirgapError]:
+    from airgap.replay import overview as replay_overview
     from airgap.replay.ledger import Ledger
 
     ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
     try:
-        bundles = ledger.bundles()
-        states = ledger.states(scoped=False)
-        sources = sorted({b.source for b in bundles})
-        missing = {source: chain.missing(ledger, source) for source in sources}
+        seen = replay_overview.look(ledger, now, gap_over=gap_over, max_age=max_age)
     finally:
         ledger.close()
-    newest = {s: max(b.sequence for b in bundles if b.source == s) for s in sources}
     out.result(
         {
             "side": "workstation",
             "name": home.name,
-            "states": states,
+            "states": seen.states,
             "sources": [
                 {
-                    "source": s,
-                    "bundles": sum(1 for b in bundles if b.source == s),
-                    "newest": newest[s],
-                    "missing": missing[s],
+                    "source": line.standing.source,
+                    "bundles": line.bundles,
+                    "newest": line.newest,
+                    "last_import": line.last_import,
+                    "delivered_to": timestamps.to_text(line.delivered_to)
+                    if line.delivered_to
+                    else None,
+                    "missing": line.standing.missing,
+                    "covered": [kind.as_json() for kind in line.standing.kinds],
+                    "findings": as_json(line.standing.findings()),
                 }
-                for s in sources
+                for line in seen.sources
             ],
+            "problems": [error.as_json() for error in seen.problems],
         }
     )
     out.say(f"Workstation {home.name}, {home.path}")
     out.table(
-        ("source", "bundles#", "newest#", "not seen"),
+        ("source", "bundles#", "newest#", "last import", "not seen"),
         [
             (
-                s,
-                f"{sum(1 for b in bundles if b.source == s):,}",
-                str(newest[s]),
-                ", ".join(map(str, missing[s])) or "none",
+                line.standing.source,
+                f"{line.bundles:,}",
+                str(line.newest),
+                line.last_import,
+                ", ".join(map(str, line.standing.missing)) or "none",
             )
-            for s in sources
+            for line in seen.sources
         ],
     )
+    for line in seen.sources:
+        _say_covered(out, line.standing.source, line.standing.kinds)
     columns = ("delivered", "waiting", "sending", "in_doubt", "dead")
     out.table(
         ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
-        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in states.items()],
+        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in seen.states.items()],
     )
-    open_states = {c: sum(f.get(c, 0) for f in states.values()) for c in columns[1:]}
-    if open_states["in_doubt"] or open_states["dead"]:
+    _say_problems(out, seen.problems)
+    left = {c: sum(found.get(c, 0) for found in seen.states.values()) for c in columns[1:]}
+    if left["in_doubt"] or left["dead"]:
         out.say("Next: airgap ledger list")
-    elif open_states["waiting"] or open_states["sending"]:
+    elif left["waiting"] or left["sending"]:
         out.say("Next: airgap import --resume")
     else:
         out.say("Nothing left to deliver.")
+    return seen.problems
+
+
+def _say_covered(out: Output, whose: str, kinds: list[KindCoverage]) -> None:
+    for kind in kinds:
+        out.say(f"{whose}: {kind.text()}")
+
+
+def _say_problems(out: Output, problems: list[AirgapError]) -> None:
+    for error in problems:
+        about = f"{error.where}: " if error.where else ""
+        found = f" ({error.found})" if error.found else ""
+        out.say(f"Attention: {about}{error.message}{found}")
 
 
 def _period(period: dict[str, str] | None) -> str:

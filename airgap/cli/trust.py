@@ -10,6 +10,7 @@ import click
 
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command
+from airgap.cli.recording import record
 from airgap.errors import TrustError, UsageError
 from airgap.files import exclusive
 from airgap.home import Home, open_home
@@ -42,7 +43,7 @@ def command() -> None:
     """Say whose signatures count."""
 
 
-@airgap_command("add")
+@airgap_command("add", audited=True)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--role", "roles", multiple=True, required=True, type=click.Choice(_ROLES))
 @click.option("--source", "sources", multiple=True, help="Source that it may sign for; or '*'.")
@@ -103,6 +104,7 @@ def _add(
     with _changing(home) as store:
         trust_store.save(home.trust_path, store.with_key(entry))
     out.result({"key": entry.as_map()})
+    record("key trusted", fingerprint=public.fingerprint)
     out.say(f"Fingerprint: {public.fingerprint}")
     out.say("Compare it with its owner by phone, or face to face, before you rely on it.")
     out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
@@ -139,7 +141,7 @@ def _list(out: Output, home_path: Path) -> None:
     )
 
 
-@airgap_command("remove")
+@airgap_command("remove", audited=True)
 @click.argument("key")
 def _remove(out: Output, home_path: Path, key: str) -> None:
     """Take a key out of the trust store.
@@ -155,11 +157,12 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
         found = store.find(key)
         trust_store.save(home.trust_path, store.without(found.public.key_id))
     out.result({"removed": found.public.key_id})
+    record("key removed", fingerprint=found.public.fingerprint)
     out.say(f"Removed {found.public.fingerprint} ({printable(found.comment)}).")
     out.say(f"Wrote {home.trust_path}. What this key signed is now refused as unknown.")
 
 
-@airgap_command("revoke")
+@airgap_command("revoke", audited=True)
 @click.argument("key")
 @click.option("--reason", default="", help="Why; shown when a file by this key is refused.")
 def _revoke(out: Output, home_path: Path, key: str, reason: str) -> None:
@@ -180,6 +183,7 @@ def _revoke(out: Output, home_path: Path, key: str, reason: str) -> None:
         revoked = store.revoke(found.public.key_id, now, printable(reason, 256))
         trust_store.save(home.trust_path, revoked)
     out.result({"revoked": found.public.key_id})
+    record("key revoked", fingerprint=found.public.fingerprint)
     out.say(f"Revoked {found.public.fingerprint} ({printable(found.comment)}).")
     out.say(f"Wrote {home.trust_path}. Files by this key are refused, whenever they were made.")
 

@@ -1,18 +1,32 @@
-"""The chain of a source's bundles: each names the one before it, and none may be there twice."""
+"""The chain of a source's bundles: each names the one before it, none is there twice, none is missing."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
+from airgap import findings, timestamps, windows
 from airgap.errors import SequenceError
-from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.findings import AHEAD, Finding
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import LedgerBundle
 from airgap.verify import VerifiedBundle
+from airgap.windows import Coverage, KindCoverage
 
 _MOST_NAMED = 100
 
 
-def find(ledger: Ledger, bundle: VerifiedBundle) -> LedgerBundle | None:
+def find(
+    ledger: Ledger, bundle: VerifiedBundle, accepted: frozenset[str] = frozenset()
+) -> LedgerBundle | None:
     """Return the ledger's entry of a bundle, or None where it may be imported as a new one.
+
+    Args:
+        ledger: what was imported before.
+        bundle: the bundle.
+        accepted: ids of bundles, or their beginnings, that may be backdated.
 
     Raises:
         SequenceError: its place in the chain is taken by another bundle, or the bundles before
-            and after it do not lead through it.
+            and after it do not lead through it, in their names or in their times.
     """
     there = ledger.bundle(bundle.document_id)
     if there is not None:
@@ -33,6 +47,8 @@ def find(ledger: Ledger, bundle: VerifiedBundle) -> LedgerBundle | None:
         raise _fork(
             bundle, f"what bundle {sequence + 1} follows", after.previous, bundle.document_id
         )
+    if not any(bundle.document_id.startswith(prefix) for prefix in accepted):
+        _refuse_backdated(ledger, bundle)
     return None
 
 
@@ -40,10 +56,112 @@ def missing(ledger: Ledger, source: str) -> list[int]:
     """Return the sequences below a source's newest that were never imported, at most 100."""
     found: list[int] = []
     expected = 1
-    for sequence in ledger.sequences(source):
-        found.extend(range(expected, min(sequence, expected + _MOST_NAMED)))
-        expected = sequence + 1
+    for bundle in ledger.bundles(source):
+        found.extend(range(expected, min(bundle.sequence, expected + _MOST_NAMED)))
+        expected = bundle.sequence + 1
     return found[:_MOST_NAMED]
+
+
+def odd(bundle: VerifiedBundle, now: datetime) -> list[Finding]:
+    """Return what is odd about a bundle's times.
+
+    Args:
+        bundle: the bundle.
+        now: the present, by the workstation's clock.
+    """
+    found = findings.of_timeline(bundle.timeline, bundle.created_at, "the exporter's clock")
+    if bundle.created_at > now + AHEAD:
+        found.append(
+            Finding(
+                "clock-ahead",
+                f"bundle {bundle.sequence} was made at {bundle.manifest['created_at']}, and this "
+                f"clock says {timestamps.to_text(now)}: one of the two is wrong",
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How complete a source's reports are, by what was imported.
+
+    Args:
+        source: the source.
+        missing: sequences never imported, at most 100.
+        kinds: what is covered, and the gaps in it.
+        contradicted: kinds with usage in a time declared to be without.
+    """
+
+    source: str
+    missing: list[int]
+    kinds: list[KindCoverage]
+    contradicted: list[str]
+
+    def findings(self) -> list[Finding]:
+        """Return what is not complete; ``--strict`` makes it a failure."""
+        found: list[Finding] = []
+        if self.missing:
+            names = ", ".join(map(str, self.missing[:10])) + (
+                " and more" if len(self.missing) > 10 else ""
+            )
+            found.append(Finding("bundle-missing", f"{self.source}: bundle {names} not seen"))
+        found.extend(
+            Finding("period-gap", f"{self.source}: {kind.text()}")
+            for kind in self.kinds
+            if kind.gaps
+        )
+        found.extend(
+            Finding(
+                "no-usage-contradicted",
+                f"{self.source}: declared to be without usage, and {kind} counts some in that time",
+            )
+            for kind in self.contradicted
+        )
+        return found
+
+
+def standing(ledger: Ledger, source: str, tolerance: int) -> Standing:
+    """Return how complete a source's reports are.
+
+    Args:
+        ledger: what was imported.
+        source: the source.
+        tolerance: longest time without a report that is no gap, in microseconds.
+    """
+    bundles = ledger.covered(source)
+    declared = Coverage(told for _, _, told in bundles if told is not None)
+    used = windows.merge(used for _, used, _ in bundles)
+    contradicted = [
+        kind
+        for kind, coverage in sorted(used.items())
+        if any(coverage.meets(start, end) for start, end in declared.joined())
+    ]
+    kinds = windows.survey((covered for covered, _, _ in bundles), declared, tolerance)
+    return Standing(source, missing(ledger, source), kinds, contradicted)
+
+
+def _refuse_backdated(ledger: Ledger, bundle: VerifiedBundle) -> None:
+    """Refuse a bundle that was made, by its own word, at a time that its place does not allow.
+
+    Whoever holds an old key could otherwise date a bundle back to when that key was good.
+    """
+    made = windows.micros(bundle.created_at)
+    before, after = ledger.neighbours(bundle.source, bundle.sequence)
+    if before is not None and made < before.created:
+        other, word = before, "after"
+    elif after is not None and made > after.created:
+        other, word = after, "before"
+    else:
+        return
+    raise SequenceError(
+        f"bundle {bundle.sequence} of {bundle.source} can't have been made when it says",
+        where=bundle.name,
+        expected=f"{word} bundle {other.sequence}, which was made at "
+        f"{timestamps.to_text(windows.instant(other.created))}",
+        found=str(bundle.manifest["created_at"]),
+        hint="ask the exporter: a clock was wrong, or somebody uses an old key; if it was the clock: "
+        f"--accept-backdated {bundle.document_id[:16]}; nothing was taken over",
+    )
 
 
 def _fork(
@@ -54,6 +172,7 @@ def _fork(
         where=bundle.name,
         expected=expected or "none",
         found=found or "none",
-        hint="a restored snapshot or a cloned machine exports under the same name; "
-        "find out which host is right before anything is sent; nothing was taken over",
+        hint="a restored snapshot or a cloned machine exports under the same name; find out which "
+        "host is right; on a restored one, `airgap outbox continue RECEIPT...` goes on where this "
+        "ledger stands; nothing was taken over",
     )

@@ -12,7 +12,8 @@ from airgap.catalog import Catalog, Kind
 from airgap.credentials import Keyring
 from airgap.errors import AirgapError
 from airgap.replay.answers import DoubtfulError, NotSentError, Transport
-from airgap.replay.ledger import Ledger, Settled, State
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import Settled, State
 from airgap.replay.requests import Batch, Routes, batches, build
 from airgap.replay.verdict import Meaning, Verdict, judge
 from airgap.replay.workers import Workers

@@ -10,9 +10,11 @@ from airgap import media, timestamps, verify
 from airgap.catalog import Catalog
 from airgap.credentials import Keyring
 from airgap.errors import AirgapError
+from airgap.findings import Finding
 from airgap.home import Home
 from airgap.replay import chain
-from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Batch, Request, Routes, plan
 from airgap.text import printable
 from airgap.trust.store import TrustStore
@@ -30,6 +32,7 @@ class Imported:
         new: whether the bundle came for the first time.
         known: records that were in the ledger already by another bundle.
         error: why it was refused.
+        findings: what is odd about it.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class Imported:
     new: bool
     known: int
     error: AirgapError | None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Intake:
         trust: whose signatures count.
         keyring: this side's credentials; a new bundle that needs another is refused.
         catalog: schemas and kinds.
+        clock: the present.
+        accepted: ids of bundles, or their beginnings, that may be backdated.
         before: for a dry run, the home's real ledger, which knows what came before.
     """
 
@@ -58,6 +64,8 @@ class Intake:
     trust: TrustStore
     keyring: Keyring
     catalog: Catalog
+    clock: timestamps.Clock = timestamps.system_clock
+    accepted: frozenset[str] = frozenset()
     before: Ledger | None = None
 
     def take(self, paths: list[Path], progress: Callable[[Imported], None]) -> list[Imported]:
@@ -84,13 +92,18 @@ class Intake:
                 bundle = verify.verify_bundle(
                     stream, name=name, trust=self.trust, catalog=self.catalog
                 )
-                there = chain.find(self.ledger, bundle)
+                found = tuple(chain.odd(bundle, self.clock()))
+                there = chain.find(self.ledger, bundle, self.accepted)
                 if there is not None:
-                    return Imported(path, there, bundle, new=False, known=0, error=None)
-                if self.before is None or chain.find(self.before, bundle) is None:
+                    return Imported(
+                        path, there, bundle, new=False, known=0, error=None, findings=found
+                    )
+                if self.before is None or chain.find(self.before, bundle, self.accepted) is None:
                     self.keyring.require(bundle.manifest["credentials"])
                 entry, known = self.ledger.add_bundle(bundle)
-                return Imported(path, entry, bundle, new=True, known=known, error=None)
+                return Imported(
+                    path, entry, bundle, new=True, known=known, error=None, findings=found
+                )
         except AirgapError as error:
             error.where = error.where or name
             return Imported(path, None, None, new=False, known=0, error=error)
@@ -106,6 +119,7 @@ def dry_run(
     show: Callable[[Batch, Request], None],
     *,
     resume: bool,
+    accepted: frozenset[str] = frozenset(),
 ) -> list[Imported]:
     """Verify files and show every request that would leave, without keeping or sending anything.
 
@@ -120,12 +134,14 @@ def dry_run(
         routes: where requests would go.
         show: called for each request, in which masks stand for credentials.
         resume: whether to show what earlier imports left waiting as well.
+        accepted: ids of bundles, or their beginnings, that may be backdated.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(dir=home.folder("quarantine")))
         ledger = _open(Path(folder) / "ledger.sqlite", catalog, stack)
         real = _open(home.ledger_path, catalog, stack) if home.ledger_path.exists() else None
-        results = Intake(home, ledger, trust, keyring, catalog, real).take(paths, lambda _: None)
+        intake = Intake(home, ledger, trust, keyring, catalog, accepted=accepted, before=real)
+        results = intake.take(paths, lambda _: None)
         ledger.copy_states(home.ledger_path)
         ledger.set_scope(r.bundle for r in results if r.bundle is not None)
         entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}

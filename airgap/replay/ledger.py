@@ -3,122 +3,38 @@
 A record's state goes ``waiting`` -> ``sending`` -> ``delivered``, ``dead``, ``in_doubt`` or back
 to ``waiting``. ``sending`` is on disk before the request leaves. A record that is found in it
 when the ledger is opened again was cut off: it is in doubt, or sent again where the endpoint can
-tell duplicates.
+tell duplicates. Every step but a plain delivery is kept as an event of the record.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import quote
 
-from airgap import timestamps
+from airgap import timestamps, windows
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
-from airgap.credentials import redact
 from airgap.database import Database
 from airgap.errors import DamagedError
 from airgap.records import Record, Totals
+from airgap.replay.ledger_layout import (
+    LAYOUT,
+    VERSION,
+    Entry,
+    LastReceipt,
+    LedgerBundle,
+    Settled,
+    State,
+)
 from airgap.verify import VerifiedBundle
+from airgap.windows import Covered, Window, from_json, to_json
 
-State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
-SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
-
-_VERSION = 1
-_LAYOUT = """
-CREATE TABLE bundle (
-    number INTEGER PRIMARY KEY,
-    bundle_id TEXT NOT NULL UNIQUE,
-    source TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    previous TEXT,
-    created_at TEXT NOT NULL,
-    imported_at TEXT NOT NULL,
-    envelope BLOB NOT NULL,
-    UNIQUE (source, sequence)
-) STRICT;
-CREATE TABLE record (
-    number INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    dialect TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    occurrence INTEGER NOT NULL,
-    payload BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'delivered', 'dead', 'in_doubt')),
-    attempts INTEGER NOT NULL DEFAULT 0,
-    doubted INTEGER NOT NULL DEFAULT 0,
-    status INTEGER,
-    detail TEXT,
-    answer TEXT,
-    changed_at TEXT NOT NULL
-) STRICT;
-CREATE INDEX record_by_state ON record (state, kind, number);
-CREATE TABLE bundle_record (
-    bundle INTEGER NOT NULL REFERENCES bundle,
-    record INTEGER NOT NULL REFERENCES record,
-    PRIMARY KEY (bundle, record)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX bundle_by_record ON bundle_record (record);
-CREATE TABLE receipt (
-    receipt_id TEXT PRIMARY KEY,
-    bundle INTEGER NOT NULL REFERENCES bundle,
-    number INTEGER NOT NULL,
-    file_name TEXT NOT NULL,
-    outcomes_digest TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    UNIQUE (bundle, number)
-) STRICT
-"""
 _SCOPE = (
     "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
     " WHERE b.record = record.number)"
 )
 _PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerBundle:
-    """A bundle in the ledger."""
-
-    number: int
-    bundle_id: str
-    source: str
-    sequence: int
-    previous: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record in the ledger that is about to be sent."""
-
-    number: int
-    id: bytes
-    record: Record
-    attempts: int
-    doubted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of records that were sent together.
-
-    Args:
-        numbers: the records.
-        state: their new state.
-        status: HTTP status of the answer, or None without one.
-        detail: the reason for people, without credentials.
-        answers: what is kept of the answer, for each of the records.
-        doubted: whether the endpoint may have counted them by this attempt.
-    """
-
-    numbers: tuple[int, ...]
-    state: State
-    status: int | None = None
-    detail: str | None = None
-    answers: JsonObject = field(default_factory=dict)
-    doubted: bool = False
+_BUNDLE = "number, bundle_id, source, sequence, previous, created"
 
 
 class Ledger:
@@ -131,15 +47,15 @@ class Ledger:
     """
 
     def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
-        self._catalog = catalog
-        self._clock = clock
-        self._db = Database(path, _LAYOUT, _VERSION)
-        self._connection = self._db.connection
+        self.catalog = catalog
+        self.clock = clock
+        self.database = Database(path, LAYOUT, VERSION)
+        self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self.database.close()
 
     def recover(self) -> int:
         """Settle records that a run left in ``sending``; to be called by the one running importer.
@@ -147,11 +63,17 @@ class Ledger:
         Returns:
             How many records are newly in doubt.
         """
-        told = [k.name for k in self._catalog.kinds.values() if k.duplicates_told]
+        told = [k.name for k in self.catalog.kinds.values() if k.duplicates_told]
         marks = ", ".join("?" * len(told))
-        now = timestamps.to_text(self._clock())
+        now = timestamps.to_text(self.clock())
         detail = "the run was cut off after sending began"
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO event SELECT number, ?, CASE WHEN kind IN"
+                f" ({marks}) THEN 'waiting' ELSE 'in_doubt' END, NULL, ?"
+                " FROM record WHERE state = 'sending'",
+                (now, *told, detail),
+            )
             connection.execute(
                 f"UPDATE record SET state = 'waiting', doubted = 1, detail = ?, changed_at = ?"
                 f" WHERE state = 'sending' AND kind IN ({marks})",
@@ -180,21 +102,24 @@ class Ledger:
         Raises:
             DamagedError: the bundle holds a record twice, or totals part.
         """
-        now = timestamps.to_text(self._clock())
+        now = timestamps.to_text(self.clock())
         known = 0
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
             number = connection.execute(
-                "INSERT INTO bundle"
-                " (bundle_id, source, sequence, previous, created_at, imported_at, envelope)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO bundle (bundle_id, source, sequence, previous, created, imported_at,"
+                " envelope, covered, used, no_usage_from, no_usage_to)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     bundle.document_id,
                     bundle.source,
                     bundle.sequence,
                     bundle.manifest["previous"],
-                    bundle.manifest["created_at"],
+                    windows.micros(bundle.created_at),
                     now,
                     bundle.envelope.encode(),
+                    to_json(bundle.timeline.covered()),
+                    to_json(bundle.timeline.used()),
+                    *(bundle.no_usage or (None, None)),
                 ),
             ).lastrowid
             for identifier, record in bundle.records():
@@ -205,6 +130,7 @@ class Ledger:
                 bundle.source,
                 bundle.sequence,
                 bundle.manifest["previous"],
+                windows.micros(bundle.created_at),
             )
             self.bundle_totals(entry).require_equal(
                 bundle.totals, here="the ledger", there="the bundle"
@@ -258,8 +184,8 @@ class Ledger:
         """
         if not settled and not sending:
             return
-        now = timestamps.to_text(self._clock())
-        with self._db.transaction() as connection:
+        now = timestamps.to_text(self.clock())
+        with self.database.transaction() as connection:
             for item in settled:
                 answer = json.dumps(item.answers) if item.answers else None
                 connection.executemany(
@@ -270,6 +196,11 @@ class Ledger:
                         for n in item.numbers
                     ],
                 )
+                if item.state != "delivered":
+                    connection.executemany(
+                        "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+                        [(n, now, item.state, item.status, item.detail) for n in item.numbers],
+                    )
             changed = connection.executemany(
                 "UPDATE record SET state = 'sending', attempts = attempts + 1, changed_at = ?"
                 " WHERE number = ? AND state = 'waiting'",
@@ -277,23 +208,45 @@ class Ledger:
             ).rowcount
             if sending and changed != len(sending):
                 raise DamagedError(
-                    "a record is being sent by somebody else", where=str(self._db.path)
+                    "a record is being sent by somebody else", where=str(self.database.path)
                 )
 
-    def bundles(self) -> list[LedgerBundle]:
-        """Return all bundles, by source and sequence."""
+    def bundles(self, source: str | None = None) -> list[LedgerBundle]:
+        """Return all bundles, or those of a source, by source and sequence."""
         rows = self._connection.execute(
-            "SELECT number, bundle_id, source, sequence, previous FROM bundle"
-            " ORDER BY source, sequence"
+            f"SELECT {_BUNDLE} FROM bundle WHERE ? IS NULL OR source = ? ORDER BY source, sequence",
+            (source, source),
         )
         return [LedgerBundle(*row) for row in rows]
 
-    def sequences(self, source: str) -> list[int]:
-        """Return the sequences of a source that were imported, ascending."""
-        rows = self._connection.execute(
-            "SELECT sequence FROM bundle WHERE source = ? ORDER BY sequence", (source,)
+    def neighbours(
+        self, source: str, sequence: int
+    ) -> tuple[LedgerBundle | None, LedgerBundle | None]:
+        """Return the bundles of a source that are next before and next after a place, if any."""
+        where = "source = ? AND sequence {} ? ORDER BY sequence {} LIMIT 1"
+        return (
+            self._bundle_where(where.format("<", "DESC"), source, sequence),
+            self._bundle_where(where.format(">", "ASC"), source, sequence),
         )
-        return [row[0] for row in rows]
+
+    def covered(self, source: str) -> list[tuple[Covered, Covered, Window | None]]:
+        """Return per bundle of a source: its windows, those with usage, and those declared without."""
+        rows = self._connection.execute(
+            "SELECT covered, used, no_usage_from, no_usage_to FROM bundle WHERE source = ?"
+            " ORDER BY sequence",
+            (source,),
+        )
+        return [
+            (from_json(covered), from_json(used), None if start is None else (start, end))
+            for covered, used, start, end in rows
+        ]
+
+    def last_import(self, source: str) -> str:
+        """Return when a bundle of a source was last imported."""
+        row = self._connection.execute(
+            "SELECT max(imported_at) FROM bundle WHERE source = ?", (source,)
+        ).fetchone()
+        return str(row[0])
 
     def bundle_totals(self, bundle: LedgerBundle, state: State | None = None) -> Totals:
         """Return the totals of a bundle's records, or of those in one state."""
@@ -304,8 +257,17 @@ class Ledger:
             (bundle.number, state, state),
         )
         for kind, payload in rows:
-            totals.add(self._catalog.kind(kind), codec.decode_own(payload))
+            totals.add(self.catalog.kind(kind), codec.decode_own(payload))
         return totals
+
+    def is_delivered(self, bundle: LedgerBundle) -> bool:
+        """Tell whether every record of a bundle was delivered."""
+        row = self._connection.execute(
+            "SELECT 1 FROM bundle_record b JOIN record r ON r.number = b.record"
+            " WHERE b.bundle = ? AND r.state != 'delivered' LIMIT 1",
+            (bundle.number,),
+        ).fetchone()
+        return row is None
 
     def outcomes(self, bundle: LedgerBundle) -> Iterator[JsonObject]:
         """Yield one map per record of a bundle (``schemas/outcome.schema.json``), in order."""
@@ -349,62 +311,20 @@ class Ledger:
             f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {_SCOPE}"
         ).fetchall()
 
-    def unsettled(self, state: State, limit: int) -> list[dict[str, Any]]:
-        """Return records in a state, for people: id, kind, source, status, detail, since when."""
-        rows = self._connection.execute(
-            "SELECT r.id, r.kind, (SELECT min(x.source) FROM bundle x JOIN bundle_record y"
-            " ON y.bundle = x.number WHERE y.record = r.number), r.status, r.detail, r.changed_at"
-            " FROM record r WHERE r.state = ? ORDER BY r.number LIMIT ?",
-            (state, limit),
-        )
-        names = ("id", "kind", "source", "status", "detail", "since")
-        return [dict(zip(names, (row[0].hex(), *row[1:]), strict=True)) for row in rows]
-
-    def resolve(
-        self, prefix: str, state: Literal["waiting", "delivered"], reason: str
-    ) -> list[str]:
-        """Decide records in doubt or dead by hand.
-
-        Args:
-            prefix: the record's id or its beginning; ``all`` for every record in doubt.
-            state: ``waiting`` to send again, ``delivered`` to count it as delivered.
-            reason: why, kept with the record.
-
-        Returns:
-            Ids of the records that changed.
-        """
-        choice = "send again" if state == "waiting" else "delivered"
-        detail = redact(f"decided by hand ({choice}): {reason}", self._catalog)
-        where = (
-            "state = 'in_doubt'"
-            if prefix == "all"
-            else "state IN ('in_doubt', 'dead') AND lower(hex(id)) LIKE ? || '%'"
-        )
-        values = () if prefix == "all" else (prefix.lower(),)
-        with self._db.transaction() as connection:
-            found = connection.execute(
-                f"SELECT number, id FROM record WHERE {where}", values
-            ).fetchall()
-            connection.executemany(
-                "UPDATE record SET state = ?, detail = ?, changed_at = ? WHERE number = ?",
-                [(state, detail, timestamps.to_text(self._clock()), row[0]) for row in found],
-            )
-        return [row[1].hex() for row in found]
-
-    def last_receipt(self, bundle: LedgerBundle) -> tuple[int, str, str]:
-        """Return number, outcomes digest and file name of a bundle's newest receipt, or zeros."""
+    def last_receipt(self, bundle: LedgerBundle) -> LastReceipt | None:
+        """Return a bundle's newest receipt, or None."""
         row = self._connection.execute(
-            "SELECT number, outcomes_digest, file_name FROM receipt WHERE bundle = ?"
+            "SELECT number, receipt_id, outcomes_digest, file_name FROM receipt WHERE bundle = ?"
             " ORDER BY number DESC LIMIT 1",
             (bundle.number,),
         ).fetchone()
-        return (0, "", "") if row is None else (row[0], row[1], row[2])
+        return None if row is None else LastReceipt(*row)
 
     def add_receipt(
         self, bundle: LedgerBundle, receipt_id: str, number: int, file_name: str, digest: str
     ) -> None:
         """Store that a receipt was written."""
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -413,7 +333,7 @@ class Ledger:
                     number,
                     file_name,
                     digest,
-                    timestamps.to_text(self._clock()),
+                    timestamps.to_text(self.clock()),
                 ),
             )
 
@@ -427,7 +347,7 @@ class Ledger:
         self._connection.execute(
             "ATTACH DATABASE ? AS other", (f"file:{quote(str(other))}?mode=ro",)
         )
-        with self._db.transaction() as connection:
+        with self.database.transaction() as connection:
             connection.execute(
                 "UPDATE main.record SET state = o.state FROM other.record o"
                 " WHERE o.id = main.record.id AND o.state != 'waiting'"
@@ -436,7 +356,7 @@ class Ledger:
 
     def _bundle_where(self, condition: str, *values: object) -> LedgerBundle | None:
         row = self._connection.execute(
-            f"SELECT number, bundle_id, source, sequence, previous FROM bundle WHERE {condition}",
+            f"SELECT {_BUNDLE} FROM bundle WHERE {condition}",
             values,
         ).fetchone()
         return None if row is None else LedgerBundle(*row)

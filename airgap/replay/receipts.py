@@ -15,7 +15,8 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.errors import TrustError
 from airgap.files import refused, sync_folder
 from airgap.home import Home
-from airgap.replay.ledger import SETTLED_OUTCOMES, Ledger, LedgerBundle
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import SETTLED_OUTCOMES, LedgerBundle
 from airgap.trust.keys import PrivateKey
 from airgap.trust.store import TrustStore
 
@@ -86,11 +87,12 @@ def make_receipt(
         MediumError: the home's file system refused.
     """
     outcomes, digest = _survey(ledger, bundle, with_answers=with_answers)
-    number, last_digest, last_name = ledger.last_receipt(bundle)
+    last = ledger.last_receipt(bundle)
     folder = home.folder("receipts")
-    if last_digest == digest and (folder / last_name).exists():
-        return MadeReceipt(folder / last_name, bundle, outcomes, new=False)
-    name = f"{bundle.source}-{bundle.sequence:06d}-r{number + 1}{RECEIPT_SUFFIX}"
+    if last and last.outcomes_digest == digest and (folder / last.file_name).exists():
+        return MadeReceipt(folder / last.file_name, bundle, outcomes, new=False)
+    number = last.number + 1 if last else 1
+    name = f"{bundle.source}-{bundle.sequence:06d}-r{number}{RECEIPT_SUFFIX}"
     temporary, final = folder / f".{name}.part", folder / name
     try:
         with temporary.open("w+b") as stream:
@@ -105,7 +107,9 @@ def make_receipt(
                     "importer": home.name,
                     "bundle_id": bundle.bundle_id,
                     "bundle_sequence": bundle.sequence,
-                    "number": number + 1,
+                    "bundle_previous": bundle.previous,
+                    "number": number,
+                    "previous": last.receipt_id if last else None,
                     "created_at": timestamps.to_text(now),
                     "producer": f"airgap {__version__}",
                     "outcomes": outcomes,
@@ -122,7 +126,7 @@ def make_receipt(
         raise refused("written", final, error) from None
     finally:
         temporary.unlink(missing_ok=True)
-    ledger.add_receipt(bundle, receipt.document_id, number + 1, name, digest)
+    ledger.add_receipt(bundle, receipt.document_id, number, name, digest)
     return MadeReceipt(final, bundle, outcomes, new=True)
 
 

@@ -13,7 +13,7 @@ from airgap import __version__
 from airgap.catalog import Catalog, Dialect, JsonObject, Kind
 from airgap.credentials import Keyring, mask
 from airgap.errors import InputRefusedError, UsageError
-from airgap.replay.ledger import Entry
+from airgap.replay.ledger_layout import Entry
 from airgap.text import printable
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

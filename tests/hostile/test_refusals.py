@@ -26,6 +26,7 @@ from airgap.errors import AirgapError
 from airgap.records import Record
 from airgap.trust import keys
 from airgap.trust import store as trust_store
+from airgap.windows import Timeline
 
 SCHEMAS = catalog.load()
 
@@ -280,7 +281,7 @@ def test_import_takes_no_receipt_for_a_bundle_and_apply_no_bundle_for_a_receipt(
 # ---- receipts
 
 
-def _receipt(site, bundle_id, elements, totals, signer=None, **fields):
+def _receipt(site, bundle_id, elements, totals, signer=None, number=1, **fields):
     stream = io.BytesIO()
     writer = Writer(stream, Header("receipt"))
     for outcome in elements:
@@ -295,15 +296,18 @@ def _receipt(site, bundle_id, elements, totals, signer=None, **fields):
         "importer": "relay-1",
         "bundle_id": bundle_id,
         "bundle_sequence": 1,
-        "number": 1,
+        "bundle_previous": None,
+        "number": number,
+        "previous": None if number == 1 else "0" * 64,
         "created_at": "2026-02-01T00:00:00Z",
         "producer": "forger",
         "outcomes": counts,
         "totals": totals,
         **fields,
     }
-    writer.finish(manifest, [(signer or site.importer).sign])
+    made = writer.finish(manifest, [(signer or site.importer).sign])
     (site.stick / "forged.receipt").write_bytes(stream.getvalue())
+    return made.document_id
 
 
 def _outcome(identifier, outcome="delivered"):
@@ -359,11 +363,11 @@ def test_apply_takes_a_right_receipt_and_refuses_its_variants(waiting_for_receip
 
 def test_an_older_receipt_never_takes_a_confirmation_back(waiting_for_receipt):
     site, bundle_id, ids, totals = waiting_for_receipt
-    _receipt(site, bundle_id, [_outcome(i) for i in ids], totals, number=2)
+    second = _receipt(site, bundle_id, [_outcome(i) for i in ids], totals, number=2)
     site.apply()
     _receipt(site, bundle_id, [_outcome(i, "dead") for i in ids], {}, number=1)
     assert "older than one applied before, nothing changed" in site.apply().output
-    _receipt(site, bundle_id, [_outcome(i, "dead") for i in ids], {}, number=3)
+    _receipt(site, bundle_id, [_outcome(i, "dead") for i in ids], {}, number=3, previous=second)
     site.apply()
     assert site.status()["confirmed"] == totals
 
@@ -510,7 +514,7 @@ def test_a_damaged_trust_store_never_counts_as_an_empty_one(exported, beacon):
 def test_verified_types_are_made_by_verification_only():
     for made in (verify.VerifiedBundle, verify.VerifiedReceipt):
         with pytest.raises(TypeError, match="only made by verification"):
-            made(object(), None, {}, (), SCHEMAS)
+            made(object(), None, {}, (), SCHEMAS, *([Timeline()] * (made is verify.VerifiedBundle)))
 
 
 def test_errors_have_the_documented_exit_statuses():
@@ -526,6 +530,7 @@ def test_errors_have_the_documented_exit_statuses():
         "UnreachableError": 7,
         "MediumError": 8,
         "SequenceError": 9,
+        "OverdueError": 10,
         "InterruptedRunError": 130,
     }
     assert all(f"{code}" in errors.__doc__ for code in found.values())

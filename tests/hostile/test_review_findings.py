@@ -404,7 +404,7 @@ def test_a_second_receipt_of_one_number_is_refused(site, beacon):
     own = ("header_sha256", "chunks", "records")
     writer.finish({k: v for k, v in receipt.manifest.items() if k not in own}, [site.importer.sign])
     path.write_bytes(stream.getvalue())
-    assert "was applied before" in site.apply(code=9).output
+    assert "is another one here" in site.apply(code=9).output
 
 
 def test_keys_added_at_the_same_time_are_all_kept_or_refused_aloud(site):

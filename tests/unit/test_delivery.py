@@ -10,9 +10,11 @@ from airgap import catalog, timestamps
 from airgap.collect.payloads import Rules, records_of
 from airgap.credentials import Keyring, fingerprint
 from airgap.records import record_id
+from airgap.replay import decisions
 from airgap.replay.answers import Answer, DoubtfulError, NotSentError
 from airgap.replay.delivery import Delivery, Pace, Surroundings
-from airgap.replay.ledger import Ledger, LedgerBundle
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Request, Routes
 
 SCHEMAS = catalog.load()
@@ -67,13 +69,13 @@ def load(ledger, *values):
     """Put requests into the ledger as if a bundle had brought them."""
     connection = ledger._connection
     connection.execute(
-        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z', x'')"
+        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL)"
     )
     for value in values:
         for record in records_of(value, json.dumps(value).encode(), SCHEMAS, Rules(), where="test"):
             identifier = record_id("s", record, SCHEMAS.kind(record.kind))
             ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
-    ledger.set_scope([LedgerBundle(1, "b", "s", 1, None)])
+    ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
 
 
 def deliver(ledger, world, **pace):
@@ -231,7 +233,7 @@ def test_a_record_that_is_refused_for_good_is_a_dead_letter_with_the_answer(ledg
     load(ledger, report(1), report(2, 1))
     deliver(ledger, World([Answer(422, b"no")]))
     assert states(ledger) == {"dead": 1, "delivered": 1}
-    [letter] = ledger.unsettled("dead", 10)
+    [letter] = decisions.unsettled(ledger, "dead", 10)
     assert (letter["status"], letter["detail"]) == (422, "answered 422: refused for good: no")
 
 

@@ -30,7 +30,7 @@ _WORDS_OF_STEP = {
     4: ("manifest can't be decoded",),
     5: ("nobody signed as exporter",),
     6: ("a chunk is not the one",),
-    7: ("totals part", "manifest's period", "manifest's credentials"),
+    7: ("totals part", "manifest's period", "manifest's credentials", "no usage"),
 }
 
 

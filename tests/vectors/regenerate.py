@@ -28,6 +28,7 @@ STRANGER = keys.from_seed(b"airgap test vector stranger key!")
 MADE_AT = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 SOURCE = "vector.site"
 CHUNK_SIZE = 2048
+NO_USAGE = {"from": "2026-01-10T00:00:00Z", "to": "2026-01-13T00:00:00Z"}
 
 
 def records() -> list[Record]:
@@ -55,10 +56,33 @@ def bundle(header: Header, signers: list[keys.PrivateKey]) -> tuple[bytes, Envel
             "created_at": to_text(MADE_AT),
             "producer": "airgap vectors",
             **contents.as_map(schemas),
+            "no_usage": None,
+            "message": None,
         },
         [key.sign for key in signers],
     )
     return stream.getvalue(), made
+
+
+def no_usage(after: Envelope) -> bytes:
+    """Return the bundle after another one: empty, declaring three days without usage."""
+    stream = io.BytesIO()
+    Writer(stream, Header("bundle", "none")).finish(
+        {
+            "format": layout.FORMAT,
+            "file_type": "bundle",
+            "source": SOURCE,
+            "sequence": 2,
+            "previous": after.document_id,
+            "created_at": to_text(MADE_AT),
+            "producer": "airgap vectors",
+            **verify.Contents().as_map(catalog.load()),
+            "no_usage": NO_USAGE,
+            "message": "Change 654987",
+        },
+        [EXPORTER.sign],
+    )
+    return stream.getvalue()
 
 
 def receipt(answered: Envelope) -> bytes:
@@ -91,7 +115,9 @@ def receipt(answered: Envelope) -> bytes:
             "importer": "vector.relay",
             "bundle_id": answered.document_id,
             "bundle_sequence": 1,
+            "bundle_previous": None,
             "number": 1,
+            "previous": None,
             "created_at": to_text(MADE_AT),
             "producer": "airgap vectors",
             "outcomes": {"delivered": count - 1, "dead": 0, "in_doubt": 1, "waiting": 0},
@@ -229,6 +255,11 @@ def refused(data: bytes, made: Envelope) -> dict[str, tuple[bytes, int, str]]:
             7,
             "the manifest leaves a credential out",
         ),
+        "no-usage-with-records": (
+            _resigned(data, {"no_usage": NO_USAGE}),
+            7,
+            "the manifest declares no usage, and there are records",
+        ),
         "float-in-manifest": (
             _resigned(data, {"sequence": 1.0}),
             4,
@@ -253,6 +284,7 @@ def files() -> dict[str, bytes]:
         "accepted": {
             "bundle-none.airgap": {"id": made.document_id},
             "bundle-zstd.airgap": {"id": packed_made.document_id},
+            "bundle-no-usage.airgap": {"follows": made.document_id},
             "receipt.receipt": {"answers": made.document_id},
         },
         "totals": manifest["totals"],
@@ -277,6 +309,7 @@ def files() -> dict[str, bytes]:
     found = {
         "bundle-none.airgap": plain,
         "bundle-zstd.airgap": packed,
+        "bundle-no-usage.airgap": no_usage(made),
         "receipt.receipt": receipt(made),
         "exporter.pub": EXPORTER.public.pem.encode(),
         "importer.pub": IMPORTER.public.pem.encode(),

@@ -222,7 +222,7 @@ def test_large_exports_are_several_complete_bundles_in_one_chain(site, beacon):
     ) == 6000  # fmt: skip
     # A later bundle alone is taken too, and what is missing before it is said.
     result = site.import_paths([bundles[1]], beacon.url)
-    assert f"not seen of {SOURCE}: bundle 1" in result.output
+    assert f"{SOURCE}: bundle 1 not seen" in result.output
 
 
 def test_import_of_a_bundle_a_second_time_is_a_no_op_that_says_so(site, beacon):

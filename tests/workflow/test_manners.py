@@ -97,7 +97,7 @@ def test_a_second_export_or_import_at_the_same_time_is_refused(site, beacon):
     with exclusive(site.isolated / "export.lock", "export"):
         assert "another airgap export" in site.export(code=2).output
     site.export()
-    with exclusive(site.workstation / "import.lock", "import"):
+    with exclusive(site.workstation / "ledger.sqlite.lock", "import"):
         assert "another airgap import" in site.import_(beacon.url, code=2).output
     site.import_(beacon.url)
 

@@ -1,0 +1,231 @@
+"""The audit log: one JSON object per line, each with the SHA-256 of the line before it.
+
+Lines are only ever added. Whoever changes, removes or inserts one breaks the chain; whoever cuts
+lines off at the end is found by the head (number and digest of a line) that was noted before.
+"""
+
+import fcntl
+import json
+import os
+import pwd
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from airgap import timestamps
+from airgap.errors import DamagedError, InputRefusedError
+from airgap.files import refused
+
+_MOST_LINE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLog:
+    """Where one invocation writes what it does.
+
+    Args:
+        path: the log; made where it does not exist.
+        run: id of the invocation.
+        command: what was called.
+        clock: the present.
+        redact: masks whatever looks like a credential.
+    """
+
+    path: Path
+    run: str
+    command: str
+    clock: timestamps.Clock
+    redact: Callable[[str], str]
+
+    def write(self, event: str, facts: dict[str, Any]) -> None:
+        """Add a line; it is on disk when this returns.
+
+        Args:
+            event: what happened.
+            facts: what to keep of it, to be written as JSON.
+
+        Raises:
+            MediumError: the file system refused.
+        """
+        try:
+            with open(self.path, "a+b", opener=_private) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                before = _last_line(file)
+                entry = {
+                    "n": before.number + 1,
+                    "previous": before.digest,
+                    **({"after_a_torn_line": True} if before.torn else {}),
+                    "at": timestamps.to_text(self.clock(), precise=True),
+                    "run": self.run,
+                    "user": _user(),
+                    "command": self.command,
+                    "event": event,
+                    **facts,
+                }
+                text = self.redact(json.dumps(entry, default=str))
+                if len(text) > _MOST_LINE:
+                    text = json.dumps({**entry, **dict.fromkeys(facts, "too long to be kept")})
+                file.write((b"" if before.ended else b"\n") + text.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise refused("written", self.path, error) from None
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a log was found to be.
+
+    Args:
+        entries: how many lines it has.
+        head: ``NUMBER:DIGEST`` of the last line, to be noted elsewhere; empty without lines.
+        torn: numbers of lines that a crash cut off; the line after each says so.
+        unended: ids and commands of invocations that began and did not end.
+    """
+
+    entries: int = 0
+    head: str = ""
+    torn: list[int] = field(default_factory=list)
+    unended: dict[str, str] = field(default_factory=dict)
+
+
+def check(path: Path, head: str | None = None) -> Checked:
+    """Check every line of a log.
+
+    Args:
+        path: the log.
+        head: a head that was noted before, which the log must still hold.
+
+    Raises:
+        DamagedError: a line was changed, removed or inserted, or lines were cut off.
+        InputRefusedError: ``head`` is not of the form NUMBER:DIGEST.
+    """
+    number, digest = _head_of(head) if head else (0, "")
+    result = Checked()
+    previous: str | None = None
+    torn_before = False
+    for line in _lines(path):
+        result.entries += 1
+        entry = _entry(line)
+        if entry is None:
+            result.torn.append(result.entries)
+        else:
+            _check_entry(path, result.entries, entry, previous, torn_before=torn_before)
+            _note_run(result, entry)
+        torn_before = entry is None
+        previous = sha256(line).hexdigest()
+        if result.entries == number and previous != digest:
+            raise _broken(path, number, f"{digest}, as noted", previous)
+    if number > result.entries:
+        raise _broken(path, number, f"{number} lines or more", f"{result.entries} lines")
+    result.head = f"{result.entries}:{previous}" if previous else ""
+    return result
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield every entry that is whole."""
+    for line in _lines(path):
+        entry = _entry(line)
+        if entry is not None:
+            yield entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    number: int
+    digest: str | None
+    torn: bool
+    ended: bool
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _last_line(file: BinaryIO) -> _Last:
+    """Return number and digest of a log's last line, and whether a crash cut it off."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return _Last(0, None, torn=False, ended=True)
+    reach = 4 * _MOST_LINE
+    file.seek(max(0, size - reach))
+    data = file.read(reach)
+    ended = data.endswith(b"\n")
+    line = data.removesuffix(b"\n").rpartition(b"\n")[2]
+    digest = sha256(line).hexdigest()
+    entry = _entry(line)
+    if entry is not None and isinstance(entry.get("n"), int):
+        return _Last(entry["n"], digest, torn=False, ended=ended)
+    file.seek(0)
+    count = sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+    return _Last(count + (not ended), digest, torn=True, ended=ended)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield each line without its line feed."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(8 * _MOST_LINE):
+                yield line.removesuffix(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise refused("read", path, error) from None
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _check_entry(
+    path: Path, number: int, entry: dict[str, Any], previous: str | None, *, torn_before: bool
+) -> None:
+    if entry.get("n") != number:
+        raise _broken(path, number, f"entry {number}", f"entry {entry.get('n')}")
+    if entry.get("previous") != previous:
+        raise _broken(
+            path, number, f"the digest of line {number - 1}, {previous}", str(entry.get("previous"))
+        )
+    if bool(entry.get("after_a_torn_line")) != torn_before:
+        raise _broken(path, number, "a torn line named by the next one", "it is not")
+
+
+def _note_run(result: Checked, entry: dict[str, Any]) -> None:
+    if entry.get("event") == "begin":
+        result.unended[str(entry.get("run"))] = str(entry.get("command"))
+    elif entry.get("event") == "end":
+        result.unended.pop(str(entry.get("run")), None)
+
+
+def _head_of(text: str) -> tuple[int, str]:
+    number, _, digest = text.partition(":")
+    if not number.isdecimal() or len(digest) != 64 or digest.strip("0123456789abcdef"):
+        raise InputRefusedError(
+            "this is not a head",
+            expected="NUMBER:DIGEST, as `airgap audit verify` printed it",
+            found=text[:80],
+        )
+    return int(number), digest
+
+
+def _broken(path: Path, number: int, expected: str, found: str) -> DamagedError:
+    return DamagedError(
+        "the audit log was changed",
+        where=f"{path}, line {number}",
+        expected=expected,
+        found=found,
+        hint="what comes before that line is as it was written; compare with a copy of the log",
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,85 @@
+"""The audit log as commands use it: a line when one begins, what it does, a line when it ends."""
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from airgap import catalog, credentials, timestamps
+from airgap.audit import AuditLog
+from airgap.errors import AirgapError
+
+_LOG = "airgap.audit"
+
+
+def record(event: str, **facts: Any) -> None:
+    """Write what the running command did to the home's audit log."""
+    log = click.get_current_context().meta.get(_LOG)
+    if log is not None:
+        log.write(event, facts)
+
+
+@contextmanager
+def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterator[None]:
+    """Write to the home's audit log that a command begins, and how it ends.
+
+    Where there is no home yet (``init``), both are written at the end, if there is one then.
+    """
+    schemas = catalog.load()
+    log = AuditLog(
+        home_path / "audit.jsonl",
+        secrets.token_hex(8),
+        ctx.command_path.partition(" ")[2],
+        timestamps.system_clock,
+        lambda text: credentials.redact(text, schemas),
+    )
+    given = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in ctx.params.items()
+        if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
+        and name not in ("message", "home_path")
+    }
+    begin = {"options": given, **({"message": message} if message else {})}
+    is_home = (home_path / "airgap.toml").exists()
+    if is_home:
+        log.write("begin", begin)
+        ctx.meta[_LOG] = log
+    end: dict[str, Any] = {"exit": 0}
+    try:
+        yield
+    except BaseException as failure:
+        end = _ended_by(failure)
+        raise
+    finally:
+        ctx.meta.pop(_LOG, None)
+        if is_home or (home_path / "airgap.toml").exists():
+            if not is_home:
+                log.write("begin", begin)
+            _write_end(log, end)
+
+
+def _ended_by(failure: BaseException) -> dict[str, Any]:
+    if isinstance(failure, click.exceptions.Exit):
+        return {"exit": failure.exit_code}
+    if isinstance(failure, AirgapError):
+        return {"exit": failure.exit_code, "error": failure.message}
+    if isinstance(failure, KeyboardInterrupt | click.Abort):
+        return {"exit": 130}
+    return {"exit": 1, "error": type(failure).__name__}
+
+
+def _write_end(log: AuditLog, end: dict[str, Any]) -> None:
+    """Write the last line; a failure here must not hide how the command ended."""
+    try:
+        log.write("end", end)
+    except AirgapError as error:
+        if sys.exc_info()[0] is None and end["exit"] == 0:
+            raise
+        click.echo(
+            f"airgap: warning: {error.message}: the audit log lacks this run's end", err=True
+        )

@@ -1,0 +1,79 @@
+"""Types of options: sizes, durations, and times from .. to."""
+
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from airgap import export, timestamps
+from airgap.text import size
+
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+class Size(click.ParamType[int]):
+    """A size in bytes, or with KiB, MiB or GiB."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """See click.ParamType."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower()
+        number = text.rstrip("kmgib ")
+        factor = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}.get(text[len(number) :].strip()[:1])
+        if not number.isdecimal() or factor is None or int(number) * factor < export.MIN_MAX_SIZE:
+            self.fail(f"give at least {size(export.MIN_MAX_SIZE)}, for instance 700MiB", param, ctx)
+        return int(number) * factor
+
+
+class Duration(click.ParamType[timedelta]):
+    """A number of weeks, days, hours, minutes or seconds: 5w, 35d, 36h, 90m, 30s."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """See click.ParamType."""
+        if isinstance(value, timedelta):
+            return value
+        text = str(value).strip().lower()
+        number, unit = text[:-1], _UNITS.get(text[-1:])
+        if unit is None or not (number.isascii() and number.isdecimal()) or len(number) > 5:
+            self.fail("give a number and w, d, h, m or s, for instance 35d, 36h or 90m", param, ctx)
+        return timedelta(**{unit: int(number)})
+
+
+class Period(click.ParamType[tuple[datetime, datetime]]):
+    """Two dates or times in UTC with two dots between; dates mean midnight."""
+
+    name = "from..to"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[datetime, datetime]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        start, dots, end = str(value).strip().partition("..")
+        try:
+            if not dots:
+                raise ValueError
+            return _moment(start), _moment(end)
+        except ValueError:
+            self.fail(
+                "give two dates, or two times with Z or an offset, "
+                "for instance 2026-03-01..2026-03-04",
+                param,
+                ctx,
+            )
+
+
+def _moment(text: str) -> datetime:
+    text = text.strip()
+    if len(text) == 10:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return timestamps.parse(text).replace(microsecond=0)

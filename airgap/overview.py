@@ -1,0 +1,156 @@
+"""How an isolated host stands: what is covered, waits, is on its way, confirmed, overdue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airgap import findings, timestamps, windows
+from airgap.catalog import JsonObject
+from airgap.errors import AirgapError, PartialDeliveryError, SequenceError
+from airgap.outbox import Outbox, StoredBundle
+from airgap.records import Totals
+from airgap.text import plural
+from airgap.verify import declared
+from airgap.windows import Coverage, Covered, KindCoverage
+
+
+@dataclass(frozen=True, slots=True)
+class BundleLine:
+    """One bundle of the outbox.
+
+    Args:
+        bundle: the bundle.
+        period: from when to when its records are, or None.
+        no_usage: the time that it declares to be without usage, or None.
+        outcomes: how many of its records have which outcome; ``unknown`` without a receipt.
+        proofs: what answered it: ``receipt``, ``code``.
+        confirmed: whether all of it is confirmed.
+    """
+
+    bundle: StoredBundle
+    period: dict[str, str] | None
+    no_usage: dict[str, str] | None
+    outcomes: dict[str, int]
+    proofs: list[str]
+    confirmed: bool
+
+    @property
+    def reaches(self) -> datetime:
+        """Up to when it reports; never later than when it was made, whatever its records say."""
+        made = timestamps.parse(self.bundle.created_at)
+        told = self.no_usage or self.period
+        return made if told is None else min(made, timestamps.parse(told["to"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How the outbox stands.
+
+    Args:
+        waiting: totals in no bundle yet.
+        confirmed: totals that receipts or codes confirm.
+        bundles: every bundle, in order.
+        covered: what was collected covers, per kind.
+        covered_and_confirmed: what was confirmed covers, per kind.
+        confirmed_to: up to when reports are confirmed, or None.
+        last_receipt: when the newest receipt was made, or None.
+        problems: what needs somebody, the most urgent first.
+    """
+
+    waiting: Totals
+    confirmed: Totals
+    bundles: list[BundleLine]
+    covered: list[KindCoverage]
+    covered_and_confirmed: list[KindCoverage]
+    confirmed_to: datetime | None
+    last_receipt: str | None
+    problems: list[AirgapError]
+
+
+def look(outbox: Outbox, now: datetime, *, gap_over: timedelta, max_age: timedelta) -> Overview:
+    """Return how an outbox stands.
+
+    Args:
+        outbox: the outbox.
+        now: the present.
+        gap_over: longest time without a record that is no gap.
+        max_age: how old the newest confirmed report may be.
+    """
+    proofs = outbox.proofs()
+    lines = [
+        _line(outbox, bundle, sorted(proofs.get(bundle.sequence, ())))
+        for bundle in outbox.bundles()
+    ]
+    tolerance = gap_over // timedelta(microseconds=1)
+    confirmed = [line for line in lines if line.confirmed]
+    covered = _covered(outbox, lines, tolerance, outbox.waiting_timeline().covered())
+    confirmed_to = max((line.reaches for line in confirmed), default=None)
+    since = confirmed_to or _parsed(outbox.oldest_unconfirmed())
+    problems = [*_undelivered(lines), *_gaps(covered), *findings.overdue(since, now, max_age)]
+    return Overview(
+        outbox.waiting(),
+        outbox.confirmed(),
+        lines,
+        covered,
+        _covered(outbox, confirmed, tolerance, {}),
+        confirmed_to,
+        outbox.last_receipt(),
+        problems,
+    )
+
+
+def _gaps(covered: Sequence[KindCoverage]) -> list[AirgapError]:
+    """Return an error that names the gaps, where there are any."""
+    gaps = [kind.text() for kind in covered if kind.gaps]
+    if not gaps:
+        return []
+    return [
+        SequenceError(
+            "there are times without a report",
+            found=gaps[0],
+            details=gaps[1:],
+            hint="collect what is missing; if there was no usage: airgap export --no-usage FROM..TO",
+        )
+    ]
+
+
+def _line(outbox: Outbox, bundle: StoredBundle, proofs: list[str]) -> BundleLine:
+    manifest: JsonObject = outbox.manifest(bundle) or {"period": None, "no_usage": None}
+    return BundleLine(
+        bundle,
+        manifest["period"],
+        manifest["no_usage"],
+        outbox.outcomes(bundle),
+        proofs,
+        outbox.is_confirmed(bundle),
+    )
+
+
+def _covered(
+    outbox: Outbox, lines: list[BundleLine], tolerance: int, more: Covered
+) -> list[KindCoverage]:
+    told = Coverage()
+    for line in lines:
+        manifest = outbox.manifest(line.bundle)
+        window = declared(manifest) if manifest is not None else None
+        if window is not None:
+            told.add(*window)
+    parts = [outbox.covered(line.bundle)[0] for line in lines]
+    return windows.survey([*parts, more], told, tolerance)
+
+
+def _undelivered(lines: list[BundleLine]) -> list[AirgapError]:
+    doubt = sum(line.outcomes.get("in_doubt", 0) for line in lines)
+    dead = sum(line.outcomes.get("dead", 0) for line in lines)
+    if not doubt and not dead:
+        return []
+    return [
+        PartialDeliveryError(
+            f"receipts say: {plural(doubt, 'record')} in doubt, {plural(dead, 'dead letter')}",
+            hint="ask the workstation's operator, who decides them; then bring the new receipt",
+        )
+    ]
+
+
+def _parsed(text: str | None) -> datetime | None:
+    return None if text is None else timestamps.parse(text)

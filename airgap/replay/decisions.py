@@ -1,0 +1,122 @@
+"""What people look at and decide in the ledger: doubt, dead letters, one record's history."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from airgap import timestamps
+from airgap.bundle import codec
+from airgap.catalog import JsonObject
+from airgap.credentials import redact
+from airgap.replay.ledger import Ledger
+from airgap.replay.ledger_layout import State
+
+Choice = Literal["waiting", "delivered"]
+
+_SOURCE = (
+    "(SELECT min(x.source) FROM bundle x JOIN bundle_record y ON y.bundle = x.number"
+    " WHERE y.record = r.number)"
+)
+
+
+def unsettled(ledger: Ledger, state: State, limit: int) -> list[dict[str, Any]]:
+    """Return records in a state, for people: id, kind, source, status, detail, since when."""
+    rows = ledger.database.connection.execute(
+        f"SELECT r.id, r.kind, {_SOURCE}, r.status, r.detail, r.changed_at"
+        " FROM record r WHERE r.state = ? ORDER BY r.number LIMIT ?",
+        (state, limit),
+    )
+    names = ("id", "kind", "source", "status", "detail", "since")
+    return [dict(zip(names, (row[0].hex(), *row[1:]), strict=True)) for row in rows]
+
+
+def find(ledger: Ledger, prefix: str) -> list[bytes]:
+    """Return the ids that begin with hexadecimal digits, at most two."""
+    rows = ledger.database.connection.execute(
+        "SELECT id FROM record WHERE lower(hex(id)) LIKE ? || '%' LIMIT 2", (prefix.lower(),)
+    )
+    return [row[0] for row in rows]
+
+
+def show(ledger: Ledger, identifier: bytes) -> JsonObject:
+    """Return all that the ledger knows of a record: where it came from, its state, its history."""
+    connection = ledger.database.connection
+    row = connection.execute(
+        "SELECT number, kind, dialect, credential, occurrence, payload, state, attempts, doubted,"
+        " status, detail, answer, changed_at FROM record WHERE id = ?",
+        (identifier,),
+    ).fetchone()
+    bundles = connection.execute(
+        "SELECT x.source, x.sequence, x.bundle_id, x.imported_at FROM bundle x"
+        " JOIN bundle_record y ON y.bundle = x.number WHERE y.record = ? ORDER BY x.number",
+        (row[0],),
+    )
+    events = connection.execute(
+        "SELECT at, state, status, detail FROM event WHERE record = ? ORDER BY rowid", (row[0],)
+    )
+    return {
+        "id": identifier.hex(),
+        "kind": row[1],
+        "dialect": row[2],
+        "credential": row[3],
+        "occurrence": row[4],
+        "payload": codec.decode_own(row[5]),
+        "state": row[6],
+        "attempts": row[7],
+        "may_have_been_counted": bool(row[8]),
+        "status": row[9],
+        "detail": row[10],
+        "answer": row[11],
+        "since": row[12],
+        "bundles": [
+            dict(zip(("source", "sequence", "bundle_id", "imported_at"), found, strict=True))
+            for found in bundles
+        ],
+        "history": [
+            dict(zip(("at", "state", "status", "detail"), found, strict=True)) for found in events
+        ],
+    }
+
+
+def decide(
+    ledger: Ledger, prefix: str, states: Sequence[State], choice: Choice, reason: str
+) -> list[str]:
+    """Decide records by hand.
+
+    Args:
+        ledger: the ledger, held by this process alone.
+        prefix: the record's id or its beginning; empty for every record in ``states``.
+        states: only records in one of these change.
+        choice: ``waiting`` to send again, ``delivered`` to count it as delivered.
+        reason: why; kept in the record's history.
+
+    Returns:
+        Ids of the records that changed.
+    """
+    words = "send again" if choice == "waiting" else "delivered"
+    detail = redact(f"decided by hand ({words}): {reason}", ledger.catalog)
+    now = timestamps.to_text(ledger.clock())
+    marks = ", ".join("?" * len(states))
+    with ledger.database.transaction() as connection:
+        found = connection.execute(
+            f"SELECT number, id FROM record WHERE state IN ({marks})"
+            " AND lower(hex(id)) LIKE ? || '%'",
+            (*states, prefix.lower()),
+        ).fetchall()
+        connection.executemany(
+            "UPDATE record SET state = ?, detail = ?, changed_at = ? WHERE number = ?",
+            [(choice, detail, now, row[0]) for row in found],
+        )
+        connection.executemany(
+            "INSERT INTO event VALUES (?, ?, ?, NULL, ?)",
+            [(row[0], now, choice, detail) for row in found],
+        )
+    return [row[1].hex() for row in found]
+
+
+def dead_letters(ledger: Ledger) -> Iterator[JsonObject]:
+    """Yield every dead letter as ``show`` returns it, oldest first."""
+    rows = ledger.database.connection.execute(
+        "SELECT id FROM record WHERE state = 'dead' ORDER BY number"
+    ).fetchall()
+    for (identifier,) in rows:
+        yield show(ledger, identifier)

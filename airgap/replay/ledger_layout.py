@@ -1,0 +1,132 @@
+"""The ledger's tables, and the values that go in and out of it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from airgap.catalog import JsonObject
+from airgap.records import Record
+
+State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
+SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
+
+VERSION = 2
+LAYOUT = """
+CREATE TABLE bundle (
+    number INTEGER PRIMARY KEY,
+    bundle_id TEXT NOT NULL UNIQUE,
+    source TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    previous TEXT,
+    created INTEGER NOT NULL,
+    imported_at TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    covered TEXT NOT NULL,
+    used TEXT NOT NULL,
+    no_usage_from INTEGER,
+    no_usage_to INTEGER,
+    UNIQUE (source, sequence)
+) STRICT;
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    dialect TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'delivered', 'dead', 'in_doubt')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    doubted INTEGER NOT NULL DEFAULT 0,
+    status INTEGER,
+    detail TEXT,
+    answer TEXT,
+    changed_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX record_by_state ON record (state, kind, number);
+CREATE TABLE event (
+    record INTEGER NOT NULL REFERENCES record,
+    at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT
+) STRICT;
+CREATE INDEX event_by_record ON event (record);
+CREATE TABLE bundle_record (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    record INTEGER NOT NULL REFERENCES record,
+    PRIMARY KEY (bundle, record)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bundle_by_record ON bundle_record (record);
+CREATE TABLE receipt (
+    receipt_id TEXT PRIMARY KEY,
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    number INTEGER NOT NULL,
+    file_name TEXT NOT NULL,
+    outcomes_digest TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (bundle, number)
+) STRICT
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerBundle:
+    """A bundle in the ledger.
+
+    Args:
+        number: its number here.
+        bundle_id: its id.
+        source: whose it is.
+        sequence: its place in the source's chain.
+        previous: id of the bundle before it, or None for the first.
+        created: when it was made, in microseconds since 1970.
+    """
+
+    number: int
+    bundle_id: str
+    source: str
+    sequence: int
+    previous: str | None
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastReceipt:
+    """The newest receipt of a bundle: its number, its id, what it says, its file in the home."""
+
+    number: int
+    receipt_id: str
+    outcomes_digest: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record in the ledger that is about to be sent."""
+
+    number: int
+    id: bytes
+    record: Record
+    attempts: int
+    doubted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of records that were sent together.
+
+    Args:
+        numbers: the records.
+        state: their new state.
+        status: HTTP status of the answer, or None without one.
+        detail: the reason for people, without credentials.
+        answers: what is kept of the answer, for each of the records.
+        doubted: whether the endpoint may have counted them by this attempt.
+    """
+
+    numbers: tuple[int, ...]
+    state: State
+    status: int | None = None
+    detail: str | None = None
+    answers: JsonObject = field(default_factory=dict)
+    doubted: bool = False

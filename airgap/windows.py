@@ -1,0 +1,231 @@
+"""Which time the records account for: sets of windows, exact to the microsecond.
+
+A window is a pair of integers, microseconds since 1970-01-01T00:00:00Z, from the first to before
+the second.
+"""
+
+import json
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+Window = tuple[int, int]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+SEAM = 60 * 1_000_000
+"""Holes up to a minute between two windows are how their ends were rounded, not gaps."""
+
+
+def micros(moment: datetime) -> int:
+    """Return an aware datetime in microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def instant(value: int) -> datetime:
+    """Return the aware datetime of microseconds since 1970."""
+    return _EPOCH + value * _MICROSECOND
+
+
+def short(value: int) -> str:
+    """Return a time for people: the date, with hour and minute where it is not midnight."""
+    moment = instant(value)
+    text = moment.strftime("%Y-%m-%d").rjust(10, "0")
+    return text if moment.time().isoformat() == "00:00:00" else f"{text} {moment:%H:%M}"
+
+
+class Coverage:
+    """A set of times as disjoint windows, ascending; 16 bytes per window.
+
+    Args:
+        windows: what it holds at first, in any order.
+    """
+
+    def __init__(self, windows: Iterable[Window] = ()) -> None:
+        self._starts = array("q")
+        self._ends = array("q")
+        for start, end in windows:
+            self.add(start, end)
+
+    def add(self, start: int, end: int) -> bool:
+        """Add a window; an empty one or one that ends before it starts adds nothing.
+
+        Returns:
+            Whether some of it was covered before.
+        """
+        if end <= start:
+            return False
+        # Windows that touch or overlap the new one.
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first >= last:
+            self._starts.insert(first, start)
+            self._ends.insert(first, end)
+            return False
+        touching = (self._ends[first] == start) + (self._starts[last - 1] == end)
+        self._starts[first:last] = array("q", [min(start, self._starts[first])])
+        self._ends[first:last] = array("q", [max(end, self._ends[last - 1])])
+        return last - first > touching
+
+    def joined(self, tolerance: int = 0) -> list[Window]:
+        """Return the windows, joined where at most ``tolerance`` microseconds lie between."""
+        found: list[Window] = []
+        for start, end in zip(self._starts, self._ends, strict=True):
+            if found and start - found[-1][1] <= tolerance:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+        return found
+
+    def meets(self, start: int, end: int) -> bool:
+        """Tell whether some of a window is covered."""
+        first = bisect_right(self._ends, start)
+        return first < len(self._starts) and self._starts[first] < end
+
+
+def gaps(windows: list[Window]) -> list[Window]:
+    """Return what lies between windows that are ascending and disjoint."""
+    return [(before[1], after[0]) for before, after in pairwise(windows)]
+
+
+Covered = dict[str, list[Window]]
+"""Per kind, the windows of its records."""
+
+
+def to_json(covered: Covered) -> str:
+    """Return windows per kind as a database keeps them."""
+    return json.dumps(covered, separators=(",", ":"))
+
+
+def from_json(text: str) -> Covered:
+    """Return windows per kind from what ``to_json`` made."""
+    return {kind: [(a, b) for a, b in found] for kind, found in json.loads(text).items()}
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The windows of records as they come by, and what is odd about them.
+
+    Args:
+        overlapping: per kind, records whose window is partly covered by others of the same
+            credential.
+        backwards: records whose window ends before it starts.
+        newest: the latest end, or None.
+    """
+
+    overlapping: dict[str, int] = field(default_factory=dict)
+    backwards: int = 0
+    newest: int | None = None
+    _by_credential: dict[tuple[str, str], Coverage] = field(default_factory=dict)
+    _used: dict[str, Coverage] = field(default_factory=dict)
+
+    def add(
+        self, kind: str, credential: str, start: datetime, end: datetime, *, used: bool
+    ) -> None:
+        """Add a record's window.
+
+        Args:
+            kind: the record's kind.
+            credential: fingerprint of its credential.
+            start: when the window starts.
+            end: when it ends; before ``start`` where a clock was set back.
+            used: whether it counts anything.
+        """
+        first, last = micros(start), micros(end)
+        if last < first:
+            self.backwards += 1
+            first, last = last, first
+        coverage = self._by_credential.get((kind, credential))
+        if coverage is None:
+            coverage = self._by_credential[kind, credential] = Coverage()
+        if coverage.add(first, last):
+            self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
+        if used:
+            self._used.setdefault(kind, Coverage()).add(first, last)
+        self.newest = last if self.newest is None else max(self.newest, last)
+
+    def covered(self) -> Covered:
+        """Return the windows of each kind, whatever the credential, joined over seams."""
+        merged: dict[str, Coverage] = {}
+        for (kind, _), coverage in sorted(self._by_credential.items()):
+            into = merged.setdefault(kind, Coverage())
+            for start, end in coverage.joined():
+                into.add(start, end)
+        return {kind: coverage.joined(SEAM) for kind, coverage in merged.items()}
+
+    def used(self) -> Covered:
+        """Return the windows of each kind in which something was counted."""
+        return {kind: coverage.joined(SEAM) for kind, coverage in sorted(self._used.items())}
+
+
+def merge(parts: Iterable[Mapping[str, list[Window]]]) -> dict[str, Coverage]:
+    """Return what several bundles cover together, per kind."""
+    merged: dict[str, Coverage] = {}
+    for part in parts:
+        for kind, found in part.items():
+            into = merged.setdefault(kind, Coverage())
+            for start, end in found:
+                into.add(start, end)
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class KindCoverage:
+    """What the records of a kind cover.
+
+    Args:
+        kind: the kind; ``no usage`` for declarations of a source that reported nothing else.
+        start: earliest time covered, in microseconds since 1970.
+        end: latest time covered.
+        gaps: what is not covered in between, ascending.
+    """
+
+    kind: str
+    start: int
+    end: int
+    gaps: list[Window]
+
+    def text(self) -> str:
+        """Return it for people."""
+        said = [f"{self.kind} covered {short(self.start)} .. {short(self.end)}"]
+        said += [f"gap {short(start)} .. {short(end)}" for start, end in self.gaps[:10]]
+        if len(self.gaps) > 10:
+            said.append(f"{len(self.gaps) - 10} more gaps")
+        return ", ".join(said)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as ``--json`` prints it."""
+        return {
+            "kind": self.kind,
+            **_span((self.start, self.end)),
+            "gaps": [_span(gap) for gap in self.gaps],
+        }
+
+
+def survey(
+    parts: Iterable[Mapping[str, list[Window]]], declared: Coverage, tolerance: int
+) -> list[KindCoverage]:
+    """Return per kind what several bundles cover together.
+
+    Args:
+        parts: windows per kind, of each bundle.
+        declared: time declared to be without usage, which covers every kind.
+        tolerance: longest time without a record that is no gap, in microseconds.
+    """
+    found: list[KindCoverage] = []
+    merged = merge(parts) or ({"no usage": Coverage()} if declared.joined() else {})
+    for kind, coverage in sorted(merged.items()):
+        for start, end in declared.joined():
+            coverage.add(start, end)
+        joined = coverage.joined(tolerance)
+        if joined:
+            found.append(KindCoverage(kind, joined[0][0], joined[-1][1], gaps(joined)))
+    return found
+
+
+def _span(window: Window) -> dict[str, str]:
+    start, end = (instant(value).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") for value in window)
+    return {"from": start, "to": end}
