@@ -83,7 +83,7 @@ class Coverage:
     def meets(self, start: int, end: int) -> bool:
         """Tell whether some of a window is covered."""
         first = bisect_right(self._ends, start)
-        return first < len(self._starts) and self._starts[first] < end
+        return start < end and first < len(self._starts) and self._starts[first] < end
 
 
 def gaps(windows: list[Window]) -> list[Window]:

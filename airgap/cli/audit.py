@@ -1,5 +1,6 @@
 """``airgap audit``: the log of what was done with this home."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,9 @@ def _show(out: Output, home_path: Path, last: int) -> None:
     home = open_home(home_path)
     found = list(audit.entries(home.audit_path))[-last:]
     out.result({"entries": found})
-    out.table(
-        ("at", "user", "command", "event", "what"),
-        [
-            (
-                str(entry.get("at"))[:19],
-                str(entry.get("user")),
-                str(entry.get("command")),
-                str(entry.get("event")),
-                printable(_facts(entry), 400),
-            )
-            for entry in found
-        ],
-    )
+    for entry in found:
+        head = " ".join(str(entry.get(name)) for name in ("at", "user", "command", "event"))
+        out.say(printable(f"{head}: {_facts(entry)}".removesuffix(": "), 1000))
     if not found:
         out.say("Nothing was done with this home yet.")
 
@@ -85,9 +76,12 @@ def _show(out: Output, home_path: Path, last: int) -> None:
 def _facts(entry: dict[str, Any]) -> str:
     told = {key: value for key, value in entry.items() if key not in _SHOWN}
     options = told.pop("options", None)
-    words = [f"{key}={value}" for key, value in (options or {}).items()]
-    words += [f"{key}={value}" for key, value in told.items() if value not in (None, [], {})]
-    return ", ".join(words)
+    told = {**(options or {}), **told}
+    return ", ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in told.items()
+        if value not in (None, [], {})
+    )
 
 
 for _command in (_verify, _show):

@@ -170,9 +170,9 @@ def command(
             doubtful = ledger.recover()
             if doubtful:
                 out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
-            imported = intake.Intake(home, ledger, trust, keyring, schemas, accepted=accepted).take(
-                files, lambda result: view.show_imported(out, result)
-            )
+            imported = intake.Intake(
+                home, ledger, trust, keyring, schemas, timestamps.system_clock, accepted
+            ).take(files, lambda result: view.show_imported(out, result))
             bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
             if resume:
                 bundles |= {b.number: b for b in ledger.bundles()}

@@ -79,8 +79,8 @@ def show_standings(
         SequenceError: something is, and ``strict`` forbids to go on.
     """
     found = [finding for standing in standings for finding in standing.findings()]
-    out.findings(found)
     if not (strict and found):
+        out.findings(found)
         return
     raise_first(imported)
     raise SequenceError(

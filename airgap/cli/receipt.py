@@ -98,6 +98,8 @@ def _apply_one(
     words = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count
     )
+    if not sum(manifest["outcomes"].values()):
+        words = "the declaration of no usage is confirmed"
     out.say(f"{receipt.name}: {about}: {words or 'nothing new'}")
     return {"receipt_id": receipt.document_id, "new": True, "changed": changed}
 
@@ -178,13 +180,13 @@ def _code(out: Output, home_path: Path, source: str, sequence: int | None) -> No
             shown.append({"sequence": bundle.sequence, "records": records, "code": code})
     finally:
         ledger.close()
-    out.result({"source": source, "codes": shown})
     if not shown:
         raise UsageError(
             "no such bundle was delivered as a whole",
             where=source,
             hint="see `airgap status`; a bundle with doubt or dead letters needs a receipt",
         )
+    out.result({"source": source, "codes": shown})
     out.table(
         ("bundle#", "records#", "code"),
         [(str(s["sequence"]), f"{s['records']:,}", s["code"]) for s in shown],
@@ -220,10 +222,8 @@ def _enter(out: Output, home_path: Path, sequence: int, code: str, importer: str
         outbox.close()
     record("code entered", sequence=sequence, bundle_id=bundle.bundle_id, records=changed)
     out.result({"sequence": sequence, "importer": name, "confirmed": changed})
-    out.say(
-        f"Bundle {sequence}: {plural(changed, 'record')} newly confirmed, by a code of {name}; "
-        "a receipt would prove more."
-    )
+    newly = f"{plural(changed, 'record')} newly confirmed" if changed else "confirmed"
+    out.say(f"Bundle {sequence}: {newly}, by a code of {name}; a receipt would prove more.")
     out.say(f"Wrote {home.outbox_path}. Next: airgap status")
 
 

@@ -1,9 +1,11 @@
 """The audit log as commands use it: a line when one begins, what it does, a line when it ends."""
 
+import re
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from airgap.audit import AuditLog
 from airgap.errors import AirgapError
 
 _LOG = "airgap.audit"
+_PASSWORD = re.compile(r"://[^/@\s]+@")
 
 
 def record(event: str, **facts: Any) -> None:
@@ -39,7 +42,7 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
         lambda text: credentials.redact(text, schemas),
     )
     given = {
-        name: value if isinstance(value, bool | int | float) else str(value)
+        name: _plain(value)
         for name, value in ctx.params.items()
         if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
         and name not in ("message", "home_path")
@@ -61,6 +64,17 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
             if not is_home:
                 log.write("begin", begin)
             _write_end(log, end)
+
+
+def _plain(value: object) -> object:
+    """Return an option's value as JSON keeps it."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return timestamps.to_text(value)
+    if isinstance(value, bool | int | float):
+        return value
+    return _PASSWORD.sub("://***@", str(value))
 
 
 def _ended_by(failure: BaseException) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 from airgap import catalog, overview, timestamps
 from airgap.cli.common import Output, airgap_command, gap_option
 from airgap.cli.types import Duration
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, SequenceError
 from airgap.findings import as_json
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
@@ -17,7 +17,13 @@ from airgap.overview import BundleLine, Overview
 from airgap.text import plural
 from airgap.windows import KindCoverage
 
-_OUTCOMES = ("unknown", "waiting", "in_doubt", "dead", "delivered")
+_OUTCOMES = {
+    "unknown": "without a receipt",
+    "waiting": "waiting",
+    "in_doubt": "in doubt",
+    "dead": "dead",
+    "delivered": "delivered",
+}
 
 
 @airgap_command("status")
@@ -64,9 +70,10 @@ def _isolated(
     out.result(_isolated_map(home, seen))
     out.say(f"Isolated side of {home.name}, {home.path}")
     out.say(f"Waiting for a bundle: {plural(seen.waiting.records, 'record')}")
-    columns = ("bundle#", "made", "period", "written to")
-    counts = ("no receipt#", "waiting#", "in doubt#", "dead#", "delivered#")
-    out.table((*columns, *counts, "proof"), [_row(line) for line in seen.bundles])
+    out.table(
+        ("bundle#", "made", "period", "written to", "records#", "outcome"),
+        [_row(line) for line in seen.bundles],
+    )
     _say_covered(out, "Collected", seen.covered)
     _say_covered(out, "Confirmed", seen.covered_and_confirmed)
     out.say(
@@ -121,17 +128,27 @@ def _isolated_map(home: Home, seen: Overview) -> dict[str, Any]:
 def _row(line: BundleLine) -> tuple[str, ...]:
     bundle = line.bundle
     if bundle.adopted:
-        said = ("made before this host was restored", "", *("" for _ in _OUTCOMES), "")
-        return (str(bundle.sequence), "", *said)
-    period = f"no usage {_period(line.no_usage)}" if line.no_usage else _period(line.period)
+        return (str(bundle.sequence), "", "", "", "", "made before this host was restored")
     return (
         str(bundle.sequence),
         bundle.created_at[:10],
-        period,
-        "pruned" if bundle.pruned else bundle.written_to or "nowhere yet",
-        *(f"{line.outcomes.get(name, 0):,}" for name in _OUTCOMES),
-        ", ".join(line.proofs) or "none",
+        f"no usage {_period(line.no_usage)}" if line.no_usage else _period(line.period),
+        bundle.written_to or "nowhere yet",
+        f"{bundle.last - bundle.first + 1:,}",
+        _outcome(line),
     )
+
+
+def _outcome(line: BundleLine) -> str:
+    said = ", ".join(
+        f"{line.outcomes[name]:,} {words}"
+        for name, words in _OUTCOMES.items()
+        if name in line.outcomes
+    )
+    if line.confirmed:
+        proof = "receipt" if "receipt" in line.proofs else "code"
+        said = f"confirmed by {proof}"
+    return (said or "without a receipt") + (", pruned" if line.bundle.pruned else "")
 
 
 def _workstation(
@@ -208,7 +225,8 @@ def _say_covered(out: Output, whose: str, kinds: list[KindCoverage]) -> None:
 def _say_problems(out: Output, problems: list[AirgapError]) -> None:
     for error in problems:
         about = f"{error.where}: " if error.where else ""
-        found = f" ({error.found})" if error.found else ""
+        # Gaps stand above already.
+        found = f" ({error.found})" if error.found and not isinstance(error, SequenceError) else ""
         out.say(f"Attention: {about}{error.message}{found}")
 
 

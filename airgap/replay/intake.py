@@ -64,7 +64,7 @@ class Intake:
     trust: TrustStore
     keyring: Keyring
     catalog: Catalog
-    clock: timestamps.Clock = timestamps.system_clock
+    clock: timestamps.Clock
     accepted: frozenset[str] = frozenset()
     before: Ledger | None = None
 
@@ -140,7 +140,9 @@ def dry_run(
         folder = stack.enter_context(TemporaryDirectory(dir=home.folder("quarantine")))
         ledger = _open(Path(folder) / "ledger.sqlite", catalog, stack)
         real = _open(home.ledger_path, catalog, stack) if home.ledger_path.exists() else None
-        intake = Intake(home, ledger, trust, keyring, catalog, accepted=accepted, before=real)
+        intake = Intake(
+            home, ledger, trust, keyring, catalog, timestamps.system_clock, accepted, real
+        )
         results = intake.take(paths, lambda _: None)
         ledger.copy_states(home.ledger_path)
         ledger.set_scope(r.bundle for r in results if r.bundle is not None)
