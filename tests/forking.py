@@ -1,0 +1,170 @@
+"""Airgap's command line in real processes that start in no time, and are killed with SIGKILL.
+
+Run as a script this is a fork server: a process without threads that has all modules loaded and
+forks one child per order. It is the child's parent, so the process id that it kills can't have
+become another's. ``Forks`` starts it and gives the orders.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_LONGEST = 60.0
+"""Seconds after which a child is given up: the promise to end was broken."""
+HUNG = 255
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When to send SIGKILL.
+
+    Args:
+        after: so many seconds after the start.
+        call: at this system call...
+        when: ...for so-manieth time, before it is carried out.
+        delay: rather than kill there, hold each such call up for so many microseconds: a slow disk.
+    """
+
+    after: float | None = None
+    call: str | None = None
+    when: int = 0
+    delay: int = 0
+
+
+class Forks:
+    """Gives orders to a fork server, one at a time."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_LONGEST + 30)
+        self._number = 0
+        self.over = threading.Event()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._control.close()
+        try:
+            self._process.wait(10)
+        finally:
+            self._process.kill()
+
+    def run(self, *arguments: object, output: Path, kill: Kill | None = None) -> int:
+        """Run a command in a new process; return its exit status, or minus the signal's number."""
+        self._number += 1
+        self.over.clear()
+        kill = kill or Kill()
+        order = {"run": self._number, "arguments": [*map(str, arguments)], "output": str(output)}
+        self._control.send(json.dumps({**order, **vars(kill)}).encode())
+        status = int(self._control.recv(100))
+        self.over.set()
+        assert status != HUNG, f"hung: {arguments}\n{output.read_text()}"
+        return status
+
+    def kill(self) -> None:
+        """Kill the command that runs; may be called from any thread."""
+        self._control.send(json.dumps({"kill": self._number}).encode())
+
+
+def serve(control: socket.socket) -> None:
+    """Carry out orders until the other side is gone."""
+    while message := control.recv(65536):
+        order = json.loads(message)
+        if "kill" in order:
+            continue  # too late: that one has ended
+        threads = [*Path("/proc/self/task").iterdir()]
+        assert len(threads) == 1, "a fork would copy one of several threads"
+        ready, gate = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(gate)
+            os.read(ready, 1)
+            _command(control, order)
+        os.close(ready)
+        tracer = _trace(pid, order) if order["call"] else None
+        os.close(gate)
+        status = _watch(control, pid, order)
+        if tracer is not None:
+            tracer.communicate(timeout=10)
+        control.send(str(status).encode())
+
+
+def _command(control: socket.socket, order: dict) -> None:
+    """Become the command, and end with its exit status."""
+    from airgap.cli.main import main
+
+    control.close()
+    file = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for descriptor in (1, 2):
+        os.dup2(file, descriptor)
+    sys.argv = ["airgap", *order["arguments"]]
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python would now clear memory away, which is most of a short command's time.
+        os._exit(end.code)
+
+
+def _trace(pid: int, order: dict) -> subprocess.Popen:
+    """Let strace kill the process at a system call, or slow it down; return when it has hold of it."""
+    call = order["call"]
+    command = ["strace", "-f", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}"]
+    kill, delay = f"signal=SIGKILL:when={order['when']}", f"delay_enter={order['delay']}"
+    command += ["-e", f"inject={call}:{delay if order['delay'] else kill}"]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    line = tracer.stderr.readline()
+    assert "attached" in line, line
+    return tracer
+
+
+def _watch(control: socket.socket, pid: int, order: dict) -> int:
+    """Wait for the process to end; kill it when it is time or the other side says so."""
+    descriptor = os.pidfd_open(pid)
+    seconds = _LONGEST if order["after"] is None else order["after"]
+    end, hung = time.monotonic() + seconds, False
+    while True:
+        left = max(0.0, end - time.monotonic())
+        ready, _, _ = select.select([descriptor, control], [], [], left)
+        if descriptor in ready:
+            break
+        if not ready:
+            hung = order["after"] is None
+            end = time.monotonic() + _LONGEST
+            os.kill(pid, signal.SIGKILL)
+            continue
+        message = control.recv(100)
+        if not message or json.loads(message)["kill"] == order["run"]:
+            os.kill(pid, signal.SIGKILL)
+            select.select([descriptor], [], [], _LONGEST)
+    os.close(descriptor)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return HUNG if hung else status
+
+
+if __name__ == "__main__":
+    from airgap import catalog
+    from airgap.cli import import_, ledger, main  # noqa: F401 - loaded once, here
+    from airgap.replay import transport  # noqa: F401
+
+    catalog.load()
+    gc.freeze()  # so that children copy less of this process's memory
+    serve(socket.socket(fileno=int(sys.argv[1])))
