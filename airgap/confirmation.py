@@ -127,7 +127,7 @@ def prune(outbox: Outbox, folder: Path, older_than: timedelta, now: datetime) ->
     """Take away what whole confirmed bundles hold; ids stay, so that nothing is collected twice.
 
     Only bundles whose every record was delivered, and whose newest receipt or code was applied
-    longer ago than ``older_than``. Manifests, totals and receipts' numbers stay.
+    at least ``older_than`` ago. Manifests, totals and receipts' numbers stay.
 
     Args:
         outbox: the outbox.
@@ -147,7 +147,7 @@ def prune(outbox: Outbox, folder: Path, older_than: timedelta, now: datetime) ->
             row = connection.execute(
                 "SELECT max(applied_at) FROM receipt WHERE sequence = ?", (bundle.sequence,)
             ).fetchone()
-            if row[0] >= limit:
+            if row[0] > limit:
                 continue
             connection.execute(
                 "UPDATE record SET payload = NULL WHERE number BETWEEN ? AND ?",

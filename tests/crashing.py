@@ -184,9 +184,7 @@ class Scenario:
             if row.state == "delivered":
                 assert beacon.counted[record] == 1, said
             if row.state == "dead":
-                # A transaction may have been counted by an attempt that was cut off, and then
-                # refused; the ledger keeps that there was doubt.
-                assert beacon.counted[record] == 0 or (row.kind == TOLD and row.doubted), said
+                assert beacon.counted[record] == 0, said
             if row.kind != TOLD:
                 assert beacon.counted[record] <= 1, said
                 # Since nobody decided otherwise: possibly counted once, and then never sent again.

@@ -33,12 +33,14 @@ class Kill:
         call: at this system call...
         when: ...for so-manieth time, before it is carried out.
         delay: rather than kill there, hold each such call up for so many microseconds: a slow disk.
+        error: rather than kill there, let that call and all later ones fail so: a broken disk.
     """
 
     after: float | None = None
     call: str | None = None
     when: int = 0
     delay: int = 0
+    error: str = ""
 
 
 class Forks:
@@ -128,8 +130,12 @@ def _trace(pid: int, order: dict) -> subprocess.Popen:
     """Let strace kill the process at a system call, or slow it down; return when it has hold of it."""
     call = order["call"]
     command = ["strace", "-f", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}"]
-    kill, delay = f"signal=SIGKILL:when={order['when']}", f"delay_enter={order['delay']}"
-    command += ["-e", f"inject={call}:{delay if order['delay'] else kill}"]
+    fault = f"signal=SIGKILL:when={order['when']}"
+    if order["delay"]:
+        fault = f"delay_enter={order['delay']}"
+    elif order["error"]:
+        fault = f"error={order['error']}:when={order['when']}+"
+    command += ["-e", f"inject={call}:{fault}"]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     line = tracer.stderr.readline()
     assert "attached" in line, line
@@ -162,7 +168,15 @@ def _watch(control: socket.socket, pid: int, order: dict) -> int:
 
 if __name__ == "__main__":
     from airgap import catalog
-    from airgap.cli import import_, ledger, main  # noqa: F401 - loaded once, here
+    from airgap.cli import (  # noqa: F401 - loaded once, here
+        collect,
+        export,
+        import_,
+        ledger,
+        main,
+        outbox,
+        receipt,
+    )
     from airgap.replay import transport  # noqa: F401
 
     catalog.load()

@@ -83,17 +83,14 @@ def _apply_one(
         out.say(f"{receipt.name}: of a bundle made before this host was restored ({about})")
         return same
     if confirmation.is_applied(outbox, receipt):
+        _keep(home, receipt, stream)
         out.say(f"{receipt.name}: applied before, nothing changed ({about})")
         return same
     if confirmation.is_stale(outbox, receipt):
         out.say(f"{receipt.name}: older than one applied before, nothing changed ({about})")
         return same
     changed = confirmation.apply(outbox, receipt, timestamps.system_clock())
-    kept = (
-        f"{receipt.source}-{manifest['bundle_sequence']:06d}-{manifest['importer']}"
-        f"-r{manifest['number']}{_SUFFIX}"
-    )
-    copy_atomically(stream, home.folder("receipts") / kept)
+    _keep(home, receipt, stream)
     record("receipt applied", receipt_id=receipt.document_id, about=about, changed=changed)
     words = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count
@@ -102,6 +99,17 @@ def _apply_one(
         words = "the declaration of no usage is confirmed"
     out.say(f"{receipt.name}: {about}: {words or 'nothing new'}")
     return {"receipt_id": receipt.document_id, "new": True, "changed": changed}
+
+
+def _keep(home: Home, receipt: verify.VerifiedReceipt, stream: BinaryIO) -> None:
+    """Keep a receipt that was applied as evidence, unless a run that was cut off did so already."""
+    manifest = receipt.manifest
+    path = home.folder("receipts") / (
+        f"{receipt.source}-{manifest['bundle_sequence']:06d}-{manifest['importer']}"
+        f"-r{manifest['number']}{_SUFFIX}"
+    )
+    if not path.exists():
+        copy_atomically(stream, path)
 
 
 @airgap_command("pair", audited=True)

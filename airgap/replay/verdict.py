@@ -7,7 +7,8 @@ as documented                          delivered
                                        a verification is dead: that is its answer
 408, 425, 429, 503                     sent again after a while
 500, 502, 504, other 5xx               in doubt; sent again where duplicates are told
-other 4xx                              dead; a batch is halved first, to find the record
+other 4xx                              dead; a batch is halved first, to find the record; in
+                                       doubt where an earlier attempt may have been counted
 """
 
 from dataclasses import dataclass, field
@@ -70,9 +71,7 @@ def judge(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
         return Verdict("stop", detail, status, stop=True)
     if status in _REFUSED_CREDENTIAL:
         detail = f"answered {status}: the credential is refused"
-        if kind.gate:
-            return Verdict("dead", detail, status, hold=True)
-        return Verdict("held", detail, status, hold=True)
+        return Verdict("dead" if kind.gate else "held", detail, status, hold=True)
     if status in _AGAIN:
         return Verdict("again", f"answered {status}", status, retry_after=answer.retry_after)
     if status >= 500:
@@ -88,6 +87,9 @@ def judge(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
     detail = f"answered {status}: refused for good" + (f": {words}" if words else "")
     if sent > 1:
         return Verdict("halve", detail, status)
+    if doubted and not kind.gate:
+        # It is refused now, but an attempt that was cut off may have been counted.
+        return Verdict("in_doubt", detail, status, doubted=True)
     return Verdict("dead", detail, status, hold=kind.gate)
 
 
@@ -114,7 +116,7 @@ def _success(kind: Kind, answer: Answer, *, sent: int, doubted: int) -> Verdict:
 
 
 def _not_the_beacon(status: int, detail: str) -> Verdict:
-    return Verdict("in_doubt", f"{detail}; is this the beacon?", status, stop=True)
+    return Verdict("in_doubt", f"{detail}; is this the beacon?", status, stop=True, doubted=True)
 
 
 def _at(body: Any, pointer: str) -> Any:

@@ -23,7 +23,7 @@ def importer(site, beacon):
     def import_bytes(data: bytes):
         path = site.root / "variant.airgap"
         path.write_bytes(data)
-        taker = intake.Intake(home, ledger, trust, keyring, catalog.load())
+        taker = intake.Intake(home, ledger, trust, keyring, catalog.load(), timestamps.system_clock)
         [result] = taker.take([path], lambda _: None)
         return result, ledger
 

@@ -1,87 +1,199 @@
-"""SIGKILL at every sync and rename of the isolated side: nothing lost, nothing half-written."""
+"""SIGKILL and failing disks on the isolated side: nothing lost, nothing half-written."""
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
-from support import report, run, write_lines
+from forking import Forks, Kill
+from support import report, run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-_CALLS = "fsync,fdatasync,rename,link,unlink"
-_MOST_CALLS = 60
+# strace counts each system call by itself, so each has a sweep of its own.
+SYNCS = ("fsync", "fdatasync", "rename", "link", "unlink")
+_MOST_CALLS = 400
 
 
-def killed_at(number, *arguments):
-    """Run a command and kill it at its n-th such system call; tell whether it got that far."""
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={_CALLS}"]
-    command += ["-e", f"inject={_CALLS}:signal=SIGKILL:when={number}"]
-    command += [sys.executable, "-m", "airgap", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode == 0:
-        return False
-    assert done.returncode in (-9, 137), done.stderr
-    return True
+class Host:
+    """An isolated home in a known state, and commands that are struck while they work on it."""
+
+    def __init__(self, site, forks):
+        self.site, self.forks = site, forks
+        self.kept = site.root / "kept"
+        self.struck = 0
+
+    def keep(self):
+        """Keep homes and stick as they are, to start from there each time."""
+        for name in ("isolated", "stick"):
+            shutil.copytree(self.site.root / name, self.kept / name)
+
+    def back(self):
+        for name in ("isolated", "stick"):
+            shutil.rmtree(self.site.root / name)
+            shutil.copytree(self.kept / name, self.site.root / name)
+
+    def command(self, *arguments, kill=None):
+        output = self.site.root / "output.txt"
+        status = self.forks.run(*arguments, output=output, kill=kill)
+        return status, output.read_text()
+
+    def each(self, call, error, step, *arguments):
+        """Strike a command at each such call, from the same start; yield after each time."""
+        for number in range(1, _MOST_CALLS, step):
+            self.back()
+            status, said = self.command(*arguments, kill=Kill(call=call, when=number, error=error))
+            if status == 0:
+                return
+            self.struck += 1
+            assert "Traceback" not in said
+            assert status == (8 if error else -9), said
+            yield
+        pytest.fail(f"no end of {call}")
 
 
-def every_kill(command, check):
-    number = 1
-    while killed_at(number, *command):
-        check()
-        number += 1
-        assert number < _MOST_CALLS
-    assert number > 2
+STRIKES = [
+    *((call, "", 1) for call in SYNCS),
+    ("pwrite64", "", 13),
+    ("fsync", "EIO", 1),
+    ("fdatasync", "EIO", 1),
+    ("pwrite64", "ENOSPC", 13),
+]
+LONG = [
+    ("pwrite64", "", 1),
+    ("pwrite64", "ENOSPC", 1),
+    ("ftruncate", "EIO", 1),
+    ("openat", "EMFILE", 3),
+]
 
 
-def test_kill_9_at_every_sync_of_collect_takes_over_a_file_whole_or_not_at_all(site):
-    path = write_lines(site.root / "usage.jsonl", [report(n, n) for n in range(5)])
-
-    def check():
-        waiting = site.status()["waiting"]
-        assert waiting.get("usage_report", {"records": 0})["records"] in (0, 5)
-
-    every_kill(("collect", "--home", site.isolated, path), check)
-    assert site.status()["waiting"]["usage_report"]["records"] == 5
+@pytest.fixture
+def host(site):
+    with Forks() as forks:
+        yield Host(site, forks)
 
 
-def _records(status):
+def usage(status):
     waiting = status["waiting"].get("usage_report", {"records": 0})["records"]
     return waiting + sum(sum(b["outcomes"].values()) for b in status["bundles"])
 
 
-def test_kill_9_at_every_sync_of_export_leaves_no_half_bundle_and_loses_no_record(site):
-    values = [report(0, 0)]
+def strike_all(host, arguments, check, strikes=STRIKES):
+    host.keep()
+    for call, error, step in strikes:
+        for _ in host.each(call, error, step, *arguments):
+            check()
+            # The next try does the rest.
+            status, said = host.command(*arguments)
+            assert status == 0, said
+            check(done=True)
+    assert host.struck >= 8
 
-    def check():
+
+def test_collect_killed_or_refused_by_the_disk_takes_over_a_file_whole_or_not_at_all(host):
+    site = host.site
+    path = site.root / "usage.jsonl"
+    path.write_text("".join(json.dumps(report(n, n)) + "\n" for n in range(5)))
+    run("status", "--home", site.isolated)
+
+    def check(*, done=False):
+        assert usage(site.status()) in ((5,) if done else (0, 5))
+
+    strike_all(host, ("collect", "--home", site.isolated, path), check)
+
+
+def test_export_killed_or_refused_by_the_disk_leaves_no_half_bundle_and_loses_no_record(host):
+    site = host.site
+    site.collect([report(n, n) for n in range(5)])
+    made = []
+
+    def check(*, done=False):
+        status = site.status()
+        assert usage(status) == 5
+        assert len(status["bundles"]) in ((1,) if done else (0, 1))
+        if done:
+            # What was made before the strike is what leaves after it.
+            assert not made or made == [b["bundle_id"] for b in status["bundles"]]
+        made[:] = [b["bundle_id"] for b in status["bundles"]]
         for bundle in site.stick.glob("*.airgap"):
             run("verify", "--home", site.workstation, bundle)
-        assert _records(site.status()) == len(values)
-        # Each try brings a new record, so that there is always something to export.
-        values.append(report(0, 0, to_timestamp=f"2026-03-{1 + len(values):02d}T00:00:00Z"))
-        site.collect(values)
+            shown = run("inspect", "--home", site.workstation, bundle, "--json").stdout
+            assert made == [json.loads(shown)["id"]]
+        if done:
+            assert len(list(site.stick.glob("*.airgap"))) == 1
 
-    site.collect(values)
-    every_kill(("export", "--home", site.isolated, "--to", site.stick), check)
-    status = site.status()
-    assert _records(status) == len(values)
-    sequences = [bundle["sequence"] for bundle in status["bundles"]]
-    assert sequences == list(range(1, len(sequences) + 1))
-    assert all(bundle["written_to"] for bundle in status["bundles"])
-    bundles = sorted(site.stick.glob("*.airgap"))
-    assert len(bundles) == len(sequences)
-    result = json.loads(run("verify", "--home", site.workstation, *bundles, "--json").stdout)
-    assert sum(f["manifest"]["records"] for f in result["files"]) == len(values)
+    strike_all(host, ("export", "--home", site.isolated, "--to", site.stick), check)
 
 
-def test_kill_9_at_every_sync_of_receipt_apply_confirms_all_or_nothing(site, beacon):
-    site.collect([report(n, n) for n in range(5)])
-    site.export()
-    site.import_(beacon.url)
+@pytest.fixture
+def answered(host, beacon):
+    host.site.collect([report(n, n) for n in range(5)])
+    host.site.export()
+    host.site.import_(beacon.url)
+    return host
 
-    def check():
-        confirmed = site.status()["confirmed"]
-        assert confirmed.get("usage_report", {"records": 0})["records"] in (0, 5)
 
-    every_kill(("receipt", "apply", "--home", site.isolated, site.stick), check)
-    assert site.status()["confirmed"]["usage_report"]["records"] == 5
+def confirmed(site):
+    return site.status()["confirmed"].get("usage_report", {"records": 0})["records"]
+
+
+def test_receipt_apply_killed_or_refused_by_the_disk_confirms_all_or_nothing(answered):
+    host, site = answered, answered.site
+
+    def check(*, done=False):
+        assert confirmed(site) in ((5,) if done else (0, 5))
+        for receipt in (site.isolated / "receipts").glob("*.receipt"):
+            run("verify", "--home", site.isolated, receipt)
+        if done:
+            assert len(list((site.isolated / "receipts").iterdir())) == 1
+
+    strike_all(host, ("receipt", "apply", "--home", site.isolated, site.stick), check)
+
+
+def test_prune_killed_or_refused_by_the_disk_keeps_every_total_and_id(answered):
+    host, site = answered, answered.site
+    site.apply()
+    path = site.root / "usage.jsonl"
+
+    def check(*, done=False):
+        assert confirmed(site) == 5
+        again = json.loads(run("collect", "--home", site.isolated, path, "--json").stdout)
+        assert again["new"] == {}
+        if done:
+            assert site.status()["bundles"][0]["pruned"]
+            assert not list((site.isolated / "bundles").iterdir())
+
+    strike_all(
+        host, ("outbox", "prune", "--home", site.isolated, "--older-than", "0s"), check,
+        [s for s in STRIKES if s[0] != "rename" and s[0] != "link"],
+    )  # fmt: skip
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strike", LONG, ids=lambda s: "-".join(map(str, s)))
+def test_every_write_of_export_and_apply_may_be_the_last(answered, strike):
+    host, site = answered, answered.site
+    site.collect([report(9, 9)])
+
+    def check(*, done=False):
+        assert usage(site.status()) == 6
+        assert confirmed(site) in (0, 5)
+
+    host.keep()
+    for arguments in (
+        ("export", "--home", site.isolated, "--to", site.stick),
+        ("receipt", "apply", "--home", site.isolated, site.stick),
+    ):
+        for _ in host.each(*strike, *arguments):
+            check()
+            status, said = host.command(*arguments)
+            assert status == 0, said
+
+
+def test_a_killed_command_is_named_by_the_audit_log(host):
+    site = host.site
+    site.collect([report(1)])
+    host.keep()
+    arguments = ("export", "--home", site.isolated, "--to", site.stick)
+    for _ in host.each("rename", "", 1, *arguments):
+        found = json.loads(run("audit", "verify", "--home", site.isolated, "--json").stdout)
+        assert list(found["unended"].values()) == ["export"]
+    assert host.struck

@@ -322,3 +322,20 @@ def test_every_request_carries_an_idempotency_key_that_stays_the_same(ledger):
     deliver(ledger, world)
     assert len({r.headers["Idempotency-Key"] for r in world.sent}) == 1
     assert len(world.sent[0].headers["Idempotency-Key"]) == 32
+
+
+def test_a_transaction_that_may_have_been_counted_is_in_doubt_and_not_dead_when_it_is_refused(
+    ledger,
+):
+    load(ledger, {"license": LICENSE, "trace_transactions": [transaction(1)]})
+    deliver(ledger, World([DoubtfulError("cut off"), Answer(400, b"")]))
+    [letter] = decisions.unsettled(ledger, "in_doubt", 10)
+    assert "refused for good" in letter["detail"]
+
+
+def test_a_transaction_sent_again_after_an_undocumented_answer_is_settled(ledger):
+    load(ledger, {"license": LICENSE, "trace_transactions": [transaction(1)]})
+    deliver(ledger, World([Answer(204, b"")]))
+    decisions.decide(ledger, "", ("in_doubt",), "waiting", "duplicates are told")
+    deliver(ledger, World([Answer(200, b'{"inserted_count":0}')]))
+    assert states(ledger) == {"delivered": 1}

@@ -1,10 +1,16 @@
 """What people decide in the ledger is kept with its reason, and counts exactly once."""
 
+import io
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from servers import always, answer, reset, serving
 from support import LICENSE, report, run, transaction
+
+from airgap import catalog, verify
+from airgap.files import exclusive
 
 GOOD = answer(204)
 
@@ -153,10 +159,6 @@ def test_partial_receipts_add_up_over_several_trips(site):
 
 
 def test_receipts_name_the_one_before_and_a_fork_of_them_is_refused(exported):
-    import io
-
-    from airgap import catalog, verify
-
     site = exported
     with serving(reset) as server:
         site.import_(server.url, code=None)
@@ -175,10 +177,6 @@ def test_receipts_name_the_one_before_and_a_fork_of_them_is_refused(exported):
 
 
 def test_two_homes_that_share_a_ledger_deliver_each_record_once(exported, beacon):
-    import shutil
-
-    from airgap.files import exclusive
-
     site = exported
     second = site.root / "second"
     shutil.copytree(site.workstation, second)
@@ -203,10 +201,7 @@ def test_two_homes_that_share_a_ledger_deliver_each_record_once(exported, beacon
 
 
 def test_the_same_record_in_two_bundles_is_delivered_once_and_both_are_confirmed(site, beacon):
-    from pathlib import Path
-    from shutil import copytree, rmtree
-
-    copytree(site.isolated, site.root / "copy")
+    shutil.copytree(site.isolated, site.root / "copy")
     site.collect([report(1), report(2, 2)])
     site.export()
     site.import_(beacon.url)
@@ -214,7 +209,7 @@ def test_the_same_record_in_two_bundles_is_delivered_once_and_both_are_confirmed
     [receipt] = site.stick.glob("*.receipt")
     other = Path(site.root / "copy")
     run("outbox", "continue", "--home", other, receipt)
-    rmtree(site.stick)
+    shutil.rmtree(site.stick)
     site.stick.mkdir()
     usage = site.root / "usage.jsonl"
     usage.write_text(usage.read_text() + json.dumps(report(3, 3)) + "\n")
