@@ -1,11 +1,12 @@
 """What tests share: a site of two homes, the command line in-process, made-up requests."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from click.testing import CliRunner, Result
 
 from airgap import catalog, home, timestamps
@@ -28,6 +29,20 @@ def run(*arguments: object, code: int | None = 0, stdin: bytes | None = None) ->
     if code is not None:
         assert result.exit_code == code, f"{arguments}\n{result.output}"
     return result
+
+
+def every_command(
+    command: click.Command = cli, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command that is no group."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from every_command(found, (*path, name))
 
 
 def report(run_count: int = 1, hour: int = 0, **changes: Any) -> dict[str, Any]:

@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from support import LICENSE, REPOSITORY, SOURCE, report, run, write_lines
+from support import LICENSE, REPOSITORY, SOURCE, every_command, report, run, write_lines
 
+from airgap import timestamps
 from airgap.cli.main import COMMANDS
 from airgap.files import exclusive
 
@@ -266,14 +269,9 @@ def test_the_rehearsal_beacon_refuses_what_is_not_documented(beacon, path, body,
 
 def test_every_example_in_the_readme_names_options_that_exist():
     text = (REPOSITORY / "README.md").read_text() + (REPOSITORY / "keys" / "README.md").read_text()
-    helps = {name: run(name, "--help").output for name in COMMANDS}
-    for group, subcommands in (
-        ("key", ("generate", "list", "fingerprint")),
-        ("trust", ("add", "list", "remove", "revoke")),
-        ("ledger", ("list", "resolve")),
-        ("receipt", ("apply",)),
-    ):
-        helps[group] += "".join(run(group, sub, "--help").output for sub in subcommands)
+    helps: dict[str, str] = dict.fromkeys(COMMANDS, "")
+    for path in every_command():
+        helps[path[0]] += run(*path, "--help").output
     names = "|".join(COMMANDS)
     for line in re.findall(rf"airgap ((?:{names}) [^`\n]*)", text):
         name = line.split()[0]
@@ -282,10 +280,13 @@ def test_every_example_in_the_readme_names_options_that_exist():
             assert option in known, f"{name} has no {option}"
 
 
-def test_the_readme_shows_what_the_commands_print(site, beacon):
+def test_the_readme_shows_what_the_commands_print(site, beacon, monkeypatch):
     shown = (REPOSITORY / "README.md").read_text().splitlines()
     lines = (REPOSITORY / "schemas" / "samples.jsonl").read_text().splitlines()[2:22]
     (site.root / "usage.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(timestamps, "system_clock", lambda: datetime(2026, 1, 7, tzinfo=UTC))
+    monkeypatch.chdir(site.root)  # so that no path is too long for a column
+    site.stick = Path("stick")
     outputs = [
         run("collect", "--home", site.isolated, site.root / "usage.jsonl").output,
         site.export().output,
@@ -293,8 +294,19 @@ def test_the_readme_shows_what_the_commands_print(site, beacon):
     ]
     text = "".join(outputs).replace(f"{site.root}/usage.jsonl", "/var/log/langgraph/usage.jsonl")
     text = text.replace(str(site.isolated), "/home/ops/.local/share/airgap")
-    for line in text.replace(str(site.stick), "/media/stick").splitlines():
+    for line in text.replace("stick", "/media/stick").splitlines():
         assert line in shown, line
+    site.apply()
+    said = run("status", "--home", site.isolated).output.replace("stick", "/media/stick")
+    said = said.replace(str(site.isolated), "/home/ops/.local/share/airgap").splitlines()
+    start = shown.index("$ airgap status") + 1
+    block = shown[start : shown.index("...", start)]
+    assert [_narrow(line) for line in block] == [_narrow(line) for line in said[: len(block)]]
+
+
+def _narrow(line):
+    """Return a line of a table whatever the width of its columns, which follows the paths."""
+    return re.sub(r"\s+", " ", re.sub("─+", "─", line)).strip()
 
 
 def test_the_isolated_commands_need_nothing_of_what_httpx_brings(site, tmp_path):

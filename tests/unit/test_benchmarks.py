@@ -1,0 +1,28 @@
+"""The benchmarks run, and measure what they say; how fast is for a person to read."""
+
+import json
+import subprocess
+import sys
+
+from support import REPOSITORY
+
+
+def test_the_durability_benchmark_delivers_every_record_in_each_of_its_runs(tmp_path):
+    figures = tmp_path / "figures.json"
+    script = REPOSITORY / "tests" / "benchmarks" / "durability.py"
+    done = subprocess.run(
+        [sys.executable, script, "--records", "8", "--transactions", "40", "--rounds", "1", "--json", figures],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(figures.read_text())
+    assert {(f["kind"], f["beacon"]) for f in found} == {
+        (kind, beacon)
+        for kind in ("usage_report", "trace_transactions")
+        for beacon in ("none", "loopback")
+    }
+    assert all(f["durable"] > 0 and f["not_durable"] > 0 for f in found)
+    assert "durable" in done.stdout
