@@ -6,10 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from airgap import __version__, media, timestamps, verify, windows
-from airgap.bundle.layout import FORMAT, Header
+from airgap.bundle import reader
+from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog
-from airgap.errors import InputRefusedError, SequenceError, UsageError
+from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
 from airgap.files import refused, sync_folder
 from airgap.findings import Finding
 from airgap.home import Home
@@ -182,6 +183,55 @@ def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
     made = replace(maker, no_usage=declared).make(DEFAULT_MAX_SIZE)
     assert made is not None
     return made
+
+
+def sign_again(maker: Maker, bundle: StoredBundle) -> None:
+    """Put another key's signature in the place of those of a bundle in the home.
+
+    For a key that was lost or revoked before the bundle was confirmed. The manifest and the id stay
+    as they are, so the chain does.
+
+    Args:
+        maker: its key signs.
+        bundle: the bundle.
+
+    Raises:
+        TrustError: the key may not sign for this source.
+        DamagedError: the home's copy is not the bundle that was made.
+        MediumError: the home's file system refused.
+    """
+    folder = maker.home.folder("bundles")
+    final, temporary = folder / bundle.file_name, folder / f".{bundle.file_name}.part"
+    try:
+        with final.open("rb") as old, temporary.open("w+b") as stream:
+            file = reader.open_file(old, name=bundle.file_name, catalog=maker.catalog)
+            signed = replace(file.envelope, signatures=(maker.key.sign(file.envelope.message),))
+            if signed.document_id != bundle.bundle_id:
+                raise DamagedError(
+                    "the home's copy is not the bundle that was made",
+                    where=str(final),
+                    expected=bundle.bundle_id,
+                    found=signed.document_id,
+                )
+            old.seek(0)
+            left = file.envelope_offset
+            while left:
+                part = old.read(min(left, 1 << 20))
+                stream.write(part)
+                left -= len(part)
+            data = signed.encode()
+            stream.write(data + footer(file.envelope_offset, len(data)))
+            stream.flush()
+            verify.verify_bundle(
+                stream, name=bundle.file_name, trust=maker.trust, catalog=maker.catalog
+            )
+            os.fsync(stream.fileno())
+        temporary.replace(final)
+        sync_folder(folder)
+    except OSError as error:
+        raise refused("signed again", final, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Finding]:

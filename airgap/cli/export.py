@@ -31,6 +31,11 @@ from airgap.trust import store as trust_store
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder on the stick.")
 @click.option("--again", is_flag=True, help="Write bundles again that no receipt has confirmed.")
 @click.option(
+    "--sign-again",
+    is_flag=True,
+    help="With --again: sign them with another key, after the old one was lost or revoked.",
+)
+@click.option(
     "--max-size",
     type=Size(),
     default=export.DEFAULT_MAX_SIZE,
@@ -66,6 +71,7 @@ def command(
     no_usage: tuple[datetime, datetime] | None,
     *,
     again: bool,
+    sign_again: bool,
     force: bool,
     message_in_bundle: bool,
     backdated: bool,
@@ -91,6 +97,8 @@ def command(
         )
     if message_in_bundle and out.message is None:
         raise UsageError("there is no message to put into the bundles", hint="give --message TEXT")
+    if sign_again and not again:
+        raise UsageError("--sign-again goes with --again", hint="see the command's --help")
     words = out.message if message_in_bundle else None
     now = timestamps.system_clock()
     outbox = Outbox(home.outbox_path, home.name, schemas)
@@ -98,12 +106,15 @@ def command(
     found: list[Finding] = []
     try:
         with exclusive(home.path / "export.lock", "export"):
-            if outbox.has_waiting() or no_usage is not None:
-                found += export.check_clock(outbox, now, backdated=backdated)
+            if outbox.has_waiting() or no_usage is not None or sign_again:
                 key = home.private_key(key_choice, ask_passphrase(passphrase_file))
                 maker = Maker(
                     home, outbox, key, trust, schemas, now, Header("bundle", compression), words
                 )
+                if sign_again:
+                    _sign_again(maker, outbox)
+                if outbox.has_waiting() or no_usage is not None:
+                    found += export.check_clock(outbox, now, backdated=backdated)
                 made = export.make_bundles(maker, max_size)
                 if no_usage is not None:
                     made.append(export.declare_no_usage(maker, no_usage))
@@ -150,6 +161,13 @@ def _finish(
         _say_made(out, home, one)
     out.findings(found)
     _say_end(out, home, paths, again=again)
+
+
+def _sign_again(maker: Maker, outbox: Outbox) -> None:
+    for bundle in outbox.bundles():
+        if _is_due(outbox, bundle, again=True):
+            export.sign_again(maker, bundle)
+            record("signed again", sequence=bundle.sequence, key=maker.key.public.fingerprint)
 
 
 def _record_made(one: Made) -> None:

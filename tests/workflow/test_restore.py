@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
-from support import SOURCE, report, run
+from support import SOURCE, report, run, trusted
 
+from airgap import catalog
 from airgap import home as homes
+from airgap.trust import keys
 from airgap.trust import store as trust_store
 
 
@@ -184,6 +186,49 @@ def test_receipts_of_before_the_restore_are_recognised_and_change_nothing(restor
     said = site.apply().output
     assert said.count("made before this host was restored") == 2
     assert site.status()["confirmed"]["usage_report"]["records"] == 1
+
+
+def test_bundles_of_a_revoked_key_are_signed_again_and_keep_their_place(site, beacon):
+    carry(site, beacon, 1)
+    for path in site.stick.glob("*.receipt"):
+        path.unlink()
+    site.collect([day(2)])
+    site.export()
+    before = site.status()["bundles"]
+    run(
+        "trust",
+        "revoke",
+        "--home",
+        site.workstation,
+        site.exporter.public.key_id,
+        "--reason",
+        "lost",
+    )
+    assert "revoked" in site.import_(beacon.url, code=4).output
+    new = keys.generate()
+    homes.open_home(site.isolated).add_key("2027", new, None)
+    for home in (site.isolated, site.workstation):
+        store = trust_store.load(home / "trust.json", catalog.load())
+        trust_store.save(home / "trust.json", store.with_key(trusted(new, "exporter")))
+    signing = ("--again", "--sign-again", "--key", "2027")
+    assert "goes with --again" in site.export("--sign-again", "--key", "2027", code=2).output
+    assert "--force" in site.export(*signing, code=8).output
+    site.export(*signing, "--force")
+    after = site.status()["bundles"]
+    assert [b["bundle_id"] for b in after] == [b["bundle_id"] for b in before]
+    site.import_(beacon.url, "--strict")
+    assert counted(beacon) == 2
+    site.apply()
+    assert site.status()["confirmed"]["usage_report"]["records"] == 2
+
+
+def test_a_copy_that_is_not_the_bundle_is_never_signed_again(site, beacon):
+    carry(site, beacon, 1)
+    carry(site, beacon, 2)
+    copies = site.isolated / "bundles"
+    shutil.copy(copies / "bank-a.prod-000001.airgap", copies / "bank-a.prod-000002.airgap")
+    refused = site.export("--again", "--sign-again", code=5).output
+    assert "the home's copy is not the bundle that was made" in refused
 
 
 def test_continuing_is_kept_in_the_audit_log(restored):
