@@ -71,7 +71,7 @@ def _isolated(
     out.say(f"Isolated side of {home.name}, {home.path}")
     out.say(f"Waiting for a bundle: {plural(seen.waiting.records, 'record')}")
     out.table(
-        ("bundle#", "made", "period", "written to", "records#", "outcome"),
+        ("bundle#", "period", "written to", "records#", "outcome"),
         [_row(line) for line in seen.bundles],
     )
     _say_covered(out, "Collected", seen.covered)
@@ -128,13 +128,12 @@ def _isolated_map(home: Home, seen: Overview) -> dict[str, Any]:
 def _row(line: BundleLine) -> tuple[str, ...]:
     bundle = line.bundle
     if bundle.adopted:
-        return (str(bundle.sequence), "", "", "", "", "made before this host was restored")
+        return (str(bundle.sequence), "", "", "", "made before this host was restored")
     return (
         str(bundle.sequence),
-        bundle.created_at[:10],
-        f"no usage {_period(line.no_usage)}" if line.no_usage else _period(line.period),
+        _period(line.no_usage or line.period),
         bundle.written_to or "nowhere yet",
-        f"{bundle.last - bundle.first + 1:,}",
+        "no usage" if line.no_usage else f"{bundle.last - bundle.first + 1:,}",
         _outcome(line),
     )
 
