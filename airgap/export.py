@@ -1,6 +1,5 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
-import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
-from airgap.files import refused, sync_folder
+from airgap.files import written_whole
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
@@ -87,48 +86,34 @@ class Maker:
             max_size: largest file in bytes; what does not fit waits for the next one.
         """
         outbox = self.outbox
+        if self.no_usage is None and not outbox.has_waiting():
+            return None
         sequence, previous, first = outbox.next_bundle()
-        name = file_name(outbox.source, sequence)
-        folder = self.home.folder("bundles")
-        temporary, final = folder / f".{name}.part", folder / name
-        try:
-            with temporary.open("w+b") as stream:
-                writer, contents = Writer(stream, self.header), verify.Contents()
-                last = first - 1
-                if self.no_usage is None:
-                    last = _write_records(writer, contents, outbox, self.catalog, first, max_size)
-                    if last < first:
-                        return None
-                writer.finish(
-                    {
-                        "format": FORMAT,
-                        "file_type": "bundle",
-                        "source": outbox.source,
-                        "sequence": sequence,
-                        "previous": previous,
-                        "created_at": timestamps.to_text(self.now),
-                        "producer": f"airgap {__version__}",
-                        **contents.as_map(self.catalog),
-                        "no_usage": self.no_usage,
-                        "message": self.message,
-                    },
-                    [self.key.sign],
-                )
-                stream.flush()
-                bundle = verify.verify_bundle(
-                    stream, name=name, trust=self.trust, catalog=self.catalog
-                )
-                outbox.totals(first, last).require_equal(
-                    bundle.totals, here="the outbox", there="the bundle"
-                )
-                os.fsync(stream.fileno())
-                size = stream.seek(0, 2)
-            temporary.replace(final)
-            sync_folder(folder)
-        except OSError as error:
-            raise refused("written", final, error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        name, last = file_name(outbox.source, sequence), first - 1
+        with written_whole(self.home.folder("bundles") / name) as stream:
+            writer, contents = Writer(stream, self.header), verify.Contents()
+            if self.no_usage is None:
+                last = _write_records(writer, contents, outbox, self.catalog, first, max_size)
+            writer.finish(
+                {
+                    "format": FORMAT,
+                    "file_type": "bundle",
+                    "source": outbox.source,
+                    "sequence": sequence,
+                    "previous": previous,
+                    "created_at": timestamps.to_text(self.now),
+                    "producer": f"airgap {__version__}",
+                    **contents.as_map(self.catalog),
+                    "no_usage": self.no_usage,
+                    "message": self.message,
+                },
+                [self.key.sign],
+            )
+            bundle = verify.verify_bundle(stream, name=name, trust=self.trust, catalog=self.catalog)
+            outbox.totals(first, last).require_equal(
+                bundle.totals, here="the outbox", there="the bundle"
+            )
+            size = stream.seek(0, 2)
         stored = StoredBundle(
             sequence, bundle.document_id, name, first, last, bundle.manifest["created_at"], None
         )
@@ -150,26 +135,27 @@ def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> list[Made]:
     return made
 
 
-def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
-    """Make an empty bundle that declares: in this time there was nothing to report.
+def check_no_usage(outbox: Outbox, period: tuple[datetime, datetime], now: datetime) -> None:
+    """Check that a time can be declared to be without usage.
 
     Args:
-        maker: makes it; nothing may wait in its outbox.
+        outbox: the outbox.
         period: from when to before when; in the past.
+        now: the present.
 
     Raises:
         UsageError: the time is none.
         InputRefusedError: the outbox holds usage in that time.
     """
     start, end = period
-    outbox = maker.outbox
-    if not start < end <= maker.now:
+    if not start < end <= now:
         raise UsageError(
             "this is not a time that can be declared",
-            expected=f"a start before its end, and an end not after {timestamps.to_text(maker.now)}",
+            expected=f"a start before its end, and an end not after {timestamps.to_text(now)}",
             found=f"{timestamps.to_text(start)} .. {timestamps.to_text(end)}",
         )
-    used = windows.merge(outbox.covered(bundle)[1] for bundle in outbox.bundles())
+    parts = [outbox.covered(bundle)[1] for bundle in outbox.bundles()]
+    used = windows.merge([*parts, outbox.waiting_timeline().used()])
     for kind, coverage in used.items():
         if coverage.meets(windows.micros(start), windows.micros(end)):
             raise InputRefusedError(
@@ -179,8 +165,22 @@ def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
                 found=kind,
                 hint="declare only the time without usage; airgap status shows what is covered",
             )
-    declared = {"from": timestamps.to_text(start), "to": timestamps.to_text(end)}
-    made = replace(maker, no_usage=declared).make(DEFAULT_MAX_SIZE)
+
+
+def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
+    """Make an empty bundle that declares: in this time there was nothing to report.
+
+    Args:
+        maker: makes it; nothing may wait in its outbox.
+        period: from when to before when, as ``check_no_usage`` wants it.
+
+    Raises:
+        UsageError: see ``check_no_usage``.
+        InputRefusedError: see ``check_no_usage``.
+    """
+    check_no_usage(maker.outbox, period, maker.now)
+    start, end = map(timestamps.to_text, period)
+    made = replace(maker, no_usage={"from": start, "to": end}).make(DEFAULT_MAX_SIZE)
     assert made is not None
     return made
 
@@ -200,38 +200,28 @@ def sign_again(maker: Maker, bundle: StoredBundle) -> None:
         DamagedError: the home's copy is not the bundle that was made.
         MediumError: the home's file system refused.
     """
-    folder = maker.home.folder("bundles")
-    final, temporary = folder / bundle.file_name, folder / f".{bundle.file_name}.part"
-    try:
-        with final.open("rb") as old, temporary.open("w+b") as stream:
-            file = reader.open_file(old, name=bundle.file_name, catalog=maker.catalog)
-            signed = replace(file.envelope, signatures=(maker.key.sign(file.envelope.message),))
-            if signed.document_id != bundle.bundle_id:
-                raise DamagedError(
-                    "the home's copy is not the bundle that was made",
-                    where=str(final),
-                    expected=bundle.bundle_id,
-                    found=signed.document_id,
-                )
-            old.seek(0)
-            left = file.envelope_offset
-            while left:
-                part = old.read(min(left, 1 << 20))
-                stream.write(part)
-                left -= len(part)
-            data = signed.encode()
-            stream.write(data + footer(file.envelope_offset, len(data)))
-            stream.flush()
-            verify.verify_bundle(
-                stream, name=bundle.file_name, trust=maker.trust, catalog=maker.catalog
+    final = maker.home.folder("bundles") / bundle.file_name
+    with written_whole(final) as stream, final.open("rb") as old:
+        file = reader.open_file(old, name=bundle.file_name, catalog=maker.catalog)
+        signed = replace(file.envelope, signatures=(maker.key.sign(file.envelope.message),))
+        if signed.document_id != bundle.bundle_id:
+            raise DamagedError(
+                "the home's copy is not the bundle that was made",
+                where=str(final),
+                expected=bundle.bundle_id,
+                found=signed.document_id,
             )
-            os.fsync(stream.fileno())
-        temporary.replace(final)
-        sync_folder(folder)
-    except OSError as error:
-        raise refused("signed again", final, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        old.seek(0)
+        left = file.envelope_offset
+        while left:
+            part = old.read(min(left, 1 << 20))
+            stream.write(part)
+            left -= len(part)
+        data = signed.encode()
+        stream.write(data + footer(file.envelope_offset, len(data)))
+        verify.verify_bundle(
+            stream, name=bundle.file_name, trust=maker.trust, catalog=maker.catalog
+        )
 
 
 def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Finding]:

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,19 +35,19 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         raise refused("written", path, error) from None
 
 
-def copy_atomically(stream: BinaryIO, path: Path) -> None:
-    """Write a stream's whole content to a file: whole or not at all, and durable at return.
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Yield a stream to write and read; it is the file ``path``, durable, only when all went well.
 
     Raises:
         MediumError: the file system refused.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        stream.seek(0)
-        with temporary.open("wb") as file:
-            shutil.copyfileobj(stream, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:

@@ -106,6 +106,8 @@ def command(
     found: list[Finding] = []
     try:
         with exclusive(home.path / "export.lock", "export"):
+            if no_usage is not None:
+                export.check_no_usage(outbox, no_usage, now)
             if outbox.has_waiting() or no_usage is not None or sign_again:
                 key = home.private_key(key_choice, ask_passphrase(passphrase_file))
                 maker = Maker(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any, BinaryIO
 
 import click
@@ -10,7 +11,7 @@ from airgap import catalog, codes, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.recording import record
 from airgap.errors import AirgapError, UsageError
-from airgap.files import copy_atomically, write_atomically
+from airgap.files import write_atomically, written_whole
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
@@ -109,7 +110,9 @@ def _keep(home: Home, receipt: verify.VerifiedReceipt, stream: BinaryIO) -> None
         f"-r{manifest['number']}{_SUFFIX}"
     )
     if not path.exists():
-        copy_atomically(stream, path)
+        stream.seek(0)
+        with written_whole(path) as copy:
+            copyfileobj(stream, copy)
 
 
 @airgap_command("pair", audited=True)

@@ -1,7 +1,6 @@
 """Receipts: what the beacon answered, signed, to be carried back."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ from airgap.bundle.layout import FORMAT, Header
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import TrustError
-from airgap.files import refused, sync_folder
+from airgap.files import written_whole
 from airgap.home import Home
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import SETTLED_OUTCOMES, LedgerBundle
@@ -93,41 +92,31 @@ def make_receipt(
         return MadeReceipt(folder / last.file_name, bundle, outcomes, new=False)
     number = last.number + 1 if last else 1
     name = f"{bundle.source}-{bundle.sequence:06d}-r{number}{RECEIPT_SUFFIX}"
-    temporary, final = folder / f".{name}.part", folder / name
-    try:
-        with temporary.open("w+b") as stream:
-            writer = Writer(stream, Header("receipt"))
-            for outcome in _outcomes(ledger, bundle, with_answers=with_answers):
-                writer.add(outcome)
-            writer.finish(
-                {
-                    "format": FORMAT,
-                    "file_type": "receipt",
-                    "source": bundle.source,
-                    "importer": home.name,
-                    "bundle_id": bundle.bundle_id,
-                    "bundle_sequence": bundle.sequence,
-                    "bundle_previous": bundle.previous,
-                    "number": number,
-                    "previous": last.receipt_id if last else None,
-                    "created_at": timestamps.to_text(now),
-                    "producer": f"airgap {__version__}",
-                    "outcomes": outcomes,
-                    "totals": ledger.bundle_totals(bundle, "delivered").as_map(),
-                },
-                [key.sign],
-            )
-            stream.flush()
-            receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
-            os.fsync(stream.fileno())
-        temporary.replace(final)
-        sync_folder(folder)
-    except OSError as error:
-        raise refused("written", final, error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(folder / name) as stream:
+        writer = Writer(stream, Header("receipt"))
+        for outcome in _outcomes(ledger, bundle, with_answers=with_answers):
+            writer.add(outcome)
+        writer.finish(
+            {
+                "format": FORMAT,
+                "file_type": "receipt",
+                "source": bundle.source,
+                "importer": home.name,
+                "bundle_id": bundle.bundle_id,
+                "bundle_sequence": bundle.sequence,
+                "bundle_previous": bundle.previous,
+                "number": number,
+                "previous": last.receipt_id if last else None,
+                "created_at": timestamps.to_text(now),
+                "producer": f"airgap {__version__}",
+                "outcomes": outcomes,
+                "totals": ledger.bundle_totals(bundle, "delivered").as_map(),
+            },
+            [key.sign],
+        )
+        receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
     ledger.add_receipt(bundle, receipt.document_id, number, name, digest)
-    return MadeReceipt(final, bundle, outcomes, new=True)
+    return MadeReceipt(folder / name, bundle, outcomes, new=True)
 
 
 def _outcomes(ledger: Ledger, bundle: LedgerBundle, *, with_answers: bool) -> Iterator[JsonObject]:
