@@ -369,7 +369,5 @@ class Outbox:
         return int(row[0])
 
     def _last_number(self) -> int:
-        row = self._connection.execute(
-            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'record'), 0)"
-        ).fetchone()
+        row = self._connection.execute("SELECT coalesce(max(number), 0) FROM record").fetchone()
         return int(row[0])

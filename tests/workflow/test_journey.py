@@ -354,3 +354,11 @@ def test_identical_input_key_and_clock_give_identical_bytes(site, tmp_path, monk
         one.collect([report(n, n) for n in range(5)])
         one.export()
     assert site.bundle.read_bytes() == other.bundle.read_bytes()
+
+
+def test_collecting_again_what_has_left_makes_no_empty_bundle(site):
+    site.collect([report(1)])
+    site.export()
+    site.collect([report(1)])
+    assert "Nothing to write" in site.export().output
+    assert [b["sequence"] for b in site.status()["bundles"]] == [1]
