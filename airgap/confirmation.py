@@ -47,7 +47,8 @@ def is_from_before(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
 def apply(outbox: Outbox, receipt: VerifiedReceipt, now: datetime) -> dict[str, int]:
     """Take over a verified receipt: exactly its records change, all of them or none.
 
-    An outcome ``delivered`` is final: an older receipt never takes it back.
+    An outcome ``delivered`` is final: an older receipt never takes it back. A receipt that was applied
+    before changes nothing.
 
     Returns:
         How many records this receipt newly showed to be delivered, dead, in doubt, waiting.
@@ -62,6 +63,8 @@ def apply(outbox: Outbox, receipt: VerifiedReceipt, now: datetime) -> dict[str, 
     confirmed = Totals()
     with outbox.database.transaction() as connection:
         _refuse_fork(outbox, receipt, bundle)
+        if is_applied(outbox, receipt):
+            return changed
         stored = {
             row[0]: row[1:]
             for row in connection.execute(
