@@ -10,7 +10,13 @@ from airgap.bundle import codec
 from airgap.errors import InputRefusedError, SequenceError
 from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Totals
+from airgap.text import plural
 from airgap.verify import VerifiedReceipt
+
+_MOST_FORGOTTEN = 1_000_000
+_TWO_CHAINS = (
+    "two ledgers hold two chains of this source; find out which is right; nothing was changed"
+)
 
 
 def is_applied(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
@@ -22,10 +28,17 @@ def is_applied(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
 
 
 def is_stale(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
-    """Tell whether a newer receipt by the same importer for the same bundle was applied.
+    """Tell whether a newer receipt of the same ledger for the same bundle was applied.
 
-    A later receipt stands for the whole bundle, so an older one has nothing to add.
+    That is one by the same importer with a higher number, or one that names this as its previous
+    (importers that share a ledger). A later receipt stands for the whole bundle, so an older one
+    has nothing to add.
     """
+    follows = outbox.database.connection.execute(
+        "SELECT 1 FROM receipt WHERE previous = ?", (receipt.document_id,)
+    ).fetchone()
+    if follows is not None:
+        return True
     row = outbox.database.connection.execute(
         "SELECT max(number) FROM receipt WHERE sequence = ? AND importer = ?",
         (bundle_of(outbox, receipt).sequence, receipt.manifest["importer"]),
@@ -34,14 +47,32 @@ def is_stale(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
 
 
 def is_from_before(outbox: Outbox, receipt: VerifiedReceipt) -> bool:
-    """Tell whether a receipt is about a bundle made before the outbox was restored."""
-    sequence = receipt.manifest["bundle_sequence"]
+    """Tell whether a receipt is about a bundle made before the outbox was restored.
+
+    Raises:
+        SequenceError: it is about a bundle that was made void here: somebody took it in all the same.
+    """
+    manifest = receipt.manifest
+    void = outbox.database.connection.execute(
+        "SELECT 1 FROM void_bundle WHERE bundle_id = ?", (manifest["bundle_id"],)
+    ).fetchone()
+    if void is not None:
+        delivered = manifest["outcomes"]["delivered"]
+        raise SequenceError(
+            f"bundle {manifest['bundle_sequence']} was made void here, and {manifest['importer']}"
+            f" says that it delivered {plural(delivered, 'record')} of it",
+            where=receipt.name,
+            expected="a receipt of a bundle in the chain",
+            found=manifest["bundle_id"],
+            hint="its records wait, or are in a later bundle: stop that one before it is delivered as "
+            "well, and find out why two workstations take in this source; nothing was changed",
+        )
     held = {b.sequence: b for b in outbox.bundles()}
     newest = max((b.sequence for b in held.values() if b.adopted), default=0)
-    there = held.get(sequence)
+    there = held.get(manifest["bundle_sequence"])
     if receipt.source != outbox.source or (there is not None and not there.adopted):
         return False
-    return int(sequence) <= newest
+    return int(manifest["bundle_sequence"]) <= newest
 
 
 def apply(outbox: Outbox, receipt: VerifiedReceipt, now: datetime) -> dict[str, int]:
@@ -88,14 +119,22 @@ def apply(outbox: Outbox, receipt: VerifiedReceipt, now: datetime) -> dict[str, 
                 )
         if stored:
             raise _foreign(receipt, f"{rows} records", f"all {rows + len(stored)} of the bundle")
-        if not bundle.pruned:
+        manifest = outbox.manifest(bundle)
+        if (
+            bundle.pruned
+            and manifest is not None
+            and receipt.manifest["outcomes"]["delivered"] == rows
+        ):
+            confirmed = Totals.from_map(manifest["totals"])
+        if not bundle.pruned or confirmed.kinds:
             receipt.totals.require_equal(confirmed, here="the receipt", there="the outbox")
         connection.execute(
-            "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 'receipt')",
+            "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'receipt')",
             (
                 receipt.document_id,
                 bundle.sequence,
                 receipt.manifest["number"],
+                receipt.manifest["previous"],
                 receipt.manifest["importer"],
                 json.dumps(receipt.manifest["outcomes"]),
                 receipt.manifest["created_at"],
@@ -120,7 +159,7 @@ def confirm_by_code(outbox: Outbox, bundle: StoredBundle, importer: str, now: da
         ).rowcount
         outcomes = json.dumps({"delivered": bundle.last - bundle.first + 1})
         connection.execute(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, 0, ?, ?, ?, ?, 'code')",
+            "INSERT OR IGNORE INTO receipt VALUES (?, ?, 0, NULL, ?, ?, ?, ?, 'code')",
             (f"code:{importer}:{bundle.bundle_id}", bundle.sequence, importer, outcomes, at, at),
         )
     return changed
@@ -191,7 +230,7 @@ def continue_chain(outbox: Outbox, receipts: list[VerifiedReceipt], now: datetim
     A restored host has forgotten bundles that it made, and would give their numbers to others.
     Receipts of the forgotten bundles, signed by the importer, say what the chain is. Bundles
     that this outbox made instead are void: their records wait again, under the same ids, so
-    whatever of them arrived before is known there and is not delivered twice.
+    whatever of them arrived at this importer before is known there and is not delivered twice.
 
     Args:
         outbox: the outbox.
@@ -200,28 +239,36 @@ def continue_chain(outbox: Outbox, receipts: list[VerifiedReceipt], now: datetim
 
     Raises:
         InputRefusedError: a receipt is of another source, or too few are given to be sure.
-        SequenceError: the receipts contradict each other, or receipts applied before.
+        SequenceError: the receipts contradict each other, receipts applied before, or what an
+            earlier call relied on.
     """
     chain = _chain(outbox, receipts)
-    own = {b.sequence: b for b in outbox.bundles() if not b.adopted}
-    newest = max(chain)
-    ours = max((b.sequence for b in outbox.bundles()), default=0)
-    for bundle in outbox.bundles():
-        if bundle.adopted and chain.get(bundle.sequence, bundle.bundle_id) != bundle.bundle_id:
-            raise _contradiction(outbox, bundle, "an earlier `airgap outbox continue`")
+    bundles = outbox.bundles()
+    own = {b.sequence: b for b in bundles if not b.adopted}
+    newest, ours = max(chain), max((b.sequence for b in bundles), default=0)
+    _refuse_contradictions(outbox, chain)
     wrong = [s for s, known in chain.items() if s in own and own[s].bundle_id != known]
     if newest <= ours and not wrong:
         raise InputRefusedError(
-            "there is nothing to catch up with: the receipts are about bundles that this outbox made",
+            "there is nothing to catch up with: this outbox made the bundles that the receipts are"
+            " about, or goes on behind them already",
             where=str(outbox.database.path),
             expected=f"a receipt of bundle {ours + 1} or later",
             found=f"receipts up to bundle {newest}",
             hint="go on with airgap export; nothing was changed",
         )
+    if newest - ours > _MOST_FORGOTTEN:
+        raise InputRefusedError(
+            "a receipt is about a bundle that can't be",
+            where=str(outbox.database.path),
+            expected=f"at most {_MOST_FORGOTTEN:,} bundles more than the {ours:,} known here",
+            found=f"bundle {newest:,}",
+            hint="ask the importer what this receipt is; nothing was changed",
+        )
     first_wrong = min(wrong, default=ours + 1)
     _require_known(outbox, chain, own, first_wrong - 1)
     voided = [bundle for sequence, bundle in own.items() if sequence >= first_wrong]
-    _void_and_adopt(outbox, voided, newest, chain[newest], now)
+    _void_and_adopt(outbox, voided, chain, now)
     return Continued(newest, chain[newest], voided)
 
 
@@ -243,10 +290,33 @@ def _chain(outbox: Outbox, receipts: list[VerifiedReceipt]) -> dict[int, str]:
                     where=receipt.name,
                     expected=chain[number],
                     found=identifier,
-                    hint="two ledgers hold two chains of this source; find out which is right; "
-                    "nothing was changed",
+                    hint=_TWO_CHAINS,
                 )
     return chain
+
+
+def _refuse_contradictions(outbox: Outbox, chain: dict[int, str]) -> None:
+    """Refuse a chain that parts from what this outbox has relied on before."""
+    connection = outbox.database.connection
+    for sequence, identifier in connection.execute("SELECT sequence, bundle_id FROM proven"):
+        if chain.get(sequence, identifier) != identifier:
+            raise _contradiction(
+                outbox, sequence, identifier, "an earlier `airgap outbox continue`"
+            )
+    rows = connection.execute(
+        "SELECT b.sequence, b.bundle_id, r.importer FROM bundle b JOIN receipt r"
+        " ON r.sequence = b.sequence"
+    )
+    for sequence, identifier, importer in rows:
+        if chain.get(sequence, identifier) != identifier:
+            raise _contradiction(outbox, sequence, identifier, f"a receipt or code of {importer}")
+    adopted = max((b.sequence for b in outbox.bundles() if b.adopted), default=0)
+    for bundle in outbox.bundles():
+        if (
+            bundle.sequence < adopted
+            and chain.get(bundle.sequence, bundle.bundle_id) != bundle.bundle_id
+        ):
+            raise _contradiction(outbox, bundle.sequence, bundle.bundle_id, "the bundles behind it")
 
 
 def _require_known(
@@ -256,7 +326,8 @@ def _require_known(
     if last_right not in own or last_right in chain:
         return
     row = outbox.database.connection.execute(
-        "SELECT 1 FROM receipt WHERE sequence = ?", (last_right,)
+        "SELECT 1 FROM receipt WHERE sequence = ? UNION SELECT 1 FROM proven WHERE sequence = ?",
+        (last_right, last_right),
     ).fetchone()
     if row is None:
         raise InputRefusedError(
@@ -270,28 +341,25 @@ def _require_known(
 
 
 def _void_and_adopt(
-    outbox: Outbox, voided: list[StoredBundle], sequence: int, identifier: str, now: datetime
+    outbox: Outbox, voided: list[StoredBundle], chain: dict[int, str], now: datetime
 ) -> None:
-    at = timestamps.to_text(now)
+    at, sequence = timestamps.to_text(now), max(chain)
     with outbox.database.transaction() as connection:
         for bundle in voided:
-            row = connection.execute(
-                "SELECT importer FROM receipt WHERE sequence = ?", (bundle.sequence,)
-            ).fetchone()
-            if row is not None:
-                raise _contradiction(outbox, bundle, f"a receipt of {row[0]}")
             connection.execute(
-                "INSERT OR REPLACE INTO void_bundle SELECT bundle_id, sequence, manifest, ?"
+                "INSERT OR REPLACE INTO void_bundle SELECT bundle_id, sequence, manifest, written_to, ?"
                 " FROM bundle WHERE sequence = ?",
                 (at, bundle.sequence),
             )
             connection.execute("DELETE FROM bundle WHERE sequence = ?", (bundle.sequence,))
+        connection.executemany("INSERT OR REPLACE INTO proven VALUES (?, ?)", chain.items())
         first = outbox.next_bundle()[2]
         connection.execute(
             "INSERT INTO bundle (sequence, bundle_id, file_name, first, last, created_at, covered,"
             " used, written_to, written_at) VALUES (?, ?, '', ?, ?, ?, '{}', '{}', '', ?)",
-            (sequence, identifier, first, first - 1, at, at),
+            (sequence, chain[sequence], first, first - 1, at, at),
         )
+        outbox.require_whole()
 
 
 def bundle_of(outbox: Outbox, receipt: VerifiedReceipt) -> StoredBundle:
@@ -342,14 +410,13 @@ def _refuse_fork(outbox: Outbox, receipt: VerifiedReceipt, bundle: StoredBundle)
             )
 
 
-def _contradiction(outbox: Outbox, bundle: StoredBundle, witness: str) -> SequenceError:
+def _contradiction(outbox: Outbox, sequence: int, known: str, witness: str) -> SequenceError:
     return SequenceError(
-        f"by {witness}, bundle {bundle.sequence} is another one than these receipts say",
+        f"by {witness}, bundle {sequence} is another one than these receipts say",
         where=str(outbox.database.path),
-        expected=bundle.bundle_id,
+        expected=known,
         found="another bundle",
-        hint="two ledgers hold two chains of this source; find out which is right; "
-        "nothing was changed",
+        hint=_TWO_CHAINS,
     )
 
 

@@ -59,12 +59,18 @@ CREATE TABLE void_bundle (
     bundle_id TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL,
     manifest BLOB NOT NULL,
+    written_to TEXT,
     voided_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE proven (
+    sequence INTEGER PRIMARY KEY,
+    bundle_id TEXT NOT NULL
 ) STRICT;
 CREATE TABLE receipt (
     receipt_id TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL REFERENCES bundle,
     number INTEGER NOT NULL,
+    previous TEXT,
     importer TEXT NOT NULL,
     outcomes TEXT NOT NULL,
     created_at TEXT NOT NULL,
@@ -260,6 +266,25 @@ class Outbox:
             "SELECT 1 FROM receipt WHERE sequence = ?", (bundle.sequence,)
         ).fetchone()
         return found is not None
+
+    def require_whole(self) -> None:
+        """Check that bundles are ranges that follow each other: every record is in one, or waits.
+
+        Raises:
+            DamagedError: a record would be in none, or in two.
+        """
+        end = 0
+        for bundle in self.bundles():
+            skipped = self._connection.execute(
+                "SELECT count(*) FROM record WHERE number > ? AND number < ?", (end, bundle.first)
+            ).fetchone()[0]
+            if skipped or bundle.first <= end:
+                raise DamagedError(
+                    "a record would be in no bundle, or in two",
+                    where=str(self.database.path),
+                    hint="nothing was changed; keep the home as it is and report this",
+                )
+            end = max(end, bundle.last)
 
     def has_waiting(self) -> bool:
         """Tell whether a record is in no bundle yet."""

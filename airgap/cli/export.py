@@ -193,9 +193,9 @@ def _say_made(out: Output, home: Home, one: Made) -> None:
 
 
 def _is_due(outbox: Outbox, bundle: StoredBundle, *, again: bool) -> bool:
-    if bundle.written_to is None:
-        return True
-    return again and not bundle.adopted and not outbox.is_confirmed(bundle)
+    if bundle.adopted or bundle.pruned or outbox.is_confirmed(bundle):
+        return False
+    return again or bundle.written_to is None
 
 
 def _say_end(out: Output, home: Home, paths: list[Path], *, again: bool) -> None:

@@ -1,6 +1,5 @@
 """``airgap outbox``: care of the outbox."""
 
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from airgap import catalog, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side
 from airgap.cli.recording import record
 from airgap.cli.types import Duration
+from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
@@ -81,13 +81,20 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
     trust = trust_store.load(home.trust_path, schemas)
     outbox = Outbox(home.outbox_path, home.name, schemas)
     try:
-        with exclusive(home.path / "export.lock", "export"), ExitStack() as stack:
+        with exclusive(home.path / "export.lock", "export"):
             receipts: list[verify.VerifiedReceipt] = []
             for path in media.files(list(paths), (".receipt",)):
-                stream = stack.enter_context(media.quarantine(path, home.folder("quarantine")))
                 name = printable(str(path), 300)
-                receipts.append(
-                    verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
+                with media.quarantine(path, home.folder("quarantine")) as stream:
+                    receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
+                if receipt.source == home.name:
+                    receipts.append(receipt)
+                else:
+                    out.say(f"{name}: of another source, {receipt.source}; left aside")
+            if not receipts:
+                raise UsageError(
+                    f"none of these receipts is of {home.name}",
+                    hint="on the workstation: airgap import --resume --receipt-to FOLDER",
                 )
             done = confirmation.continue_chain(outbox, receipts, timestamps.system_clock())
             waiting = outbox.waiting().records
@@ -103,6 +110,12 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
             "waiting": waiting,
         }
     )
+    for bundle in done.voided:
+        if bundle.written_to:
+            out.warn(
+                f"bundle {bundle.sequence}, now void, was written to {bundle.written_to}: see that no"
+                " workstation takes it in; its records go again"
+            )
     if voided:
         out.say(f"Void, their records wait again: bundle {', '.join(map(str, voided))}")
     out.say(
