@@ -4,10 +4,11 @@ Lines are only ever added. Whoever changes, removes or inserts one breaks the ch
 lines off at the end is found by the head (number and digest of a line) that was noted before.
 """
 
+import errno
 import fcntl
 import json
 import os
-import pwd
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -66,7 +67,8 @@ class AuditLog:
                 }
                 text = self.redact(json.dumps(entry, default=str))
                 if len(text) > _MOST_LINE:
-                    text = json.dumps({**entry, **dict.fromkeys(facts, "too long to be kept")})
+                    short = {name: _shortened(value) for name, value in facts.items()}
+                    text = self.redact(json.dumps({**entry, **short}, default=str))
                 file.write((b"" if before.ended else b"\n") + text.encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -102,7 +104,14 @@ def check(path: Path, head: str | None = None) -> Checked:
         DamagedError: a line was changed, removed or inserted, or lines were cut off.
         InputRefusedError: ``head`` is not of the form NUMBER:DIGEST.
     """
-    number, digest = _head_of(head) if head else (0, "")
+    number, digest = (0, "") if head is None else _head_of(head)
+    if not path.exists():
+        raise DamagedError(
+            "there is no audit log",
+            where=str(path),
+            expected="the log that every home has from `airgap init` on",
+            hint="find out who took it away; the next command that changes something begins a new one",
+        )
     result = Checked()
     previous: str | None = None
     torn_before = False
@@ -110,6 +119,7 @@ def check(path: Path, head: str | None = None) -> Checked:
         result.entries += 1
         entry = _entry(line)
         if entry is None:
+            _check_torn(path, result.entries, line, previous)
             result.torn.append(result.entries)
         else:
             _check_entry(path, result.entries, entry, previous, torn_before=torn_before)
@@ -140,8 +150,28 @@ class _Last:
     ended: bool
 
 
+def _shortened(value: Any) -> Any:
+    """Return a value, or its beginning with size and digest where it is long."""
+    if isinstance(value, dict):
+        return {name: _shortened(item) for name, item in list(value.items())[:100]}
+    text = json.dumps(value, default=str)
+    if len(text) <= 1000:
+        return value
+    count = len(value) if isinstance(value, list | tuple) else None
+    digest = sha256(text.encode()).hexdigest()
+    return {"beginning": text[:200], "entries": count, "sha256": digest}
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
 
 
 def _last_line(file: BinaryIO) -> _Last:
@@ -166,7 +196,7 @@ def _last_line(file: BinaryIO) -> _Last:
 def _lines(path: Path) -> Iterator[bytes]:
     """Yield each line without its line feed."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_regular) as file:
             while line := file.readline(8 * _MOST_LINE):
                 yield line.removesuffix(b"\n")
     except FileNotFoundError:
@@ -178,7 +208,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -196,6 +226,14 @@ def _check_entry(
         raise _broken(path, number, "a torn line named by the next one", "it is not")
 
 
+def _check_torn(path: Path, number: int, line: bytes, previous: str | None) -> None:
+    """Check that a line that is no entry is the beginning of the one that stands at its place."""
+    begins = json.dumps({"n": number, "previous": previous}).encode()[:-1]
+    size = min(len(begins), len(line))
+    if len(line) > _MOST_LINE or line[:size] != begins[:size]:
+        raise _broken(path, number, f"entry {number}, or its beginning", "something else")
+
+
 def _note_run(result: Checked, entry: dict[str, Any]) -> None:
     if entry.get("event") == "begin":
         result.unended[str(entry.get("run"))] = str(entry.get("command"))
@@ -205,7 +243,12 @@ def _note_run(result: Checked, entry: dict[str, Any]) -> None:
 
 def _head_of(text: str) -> tuple[int, str]:
     number, _, digest = text.partition(":")
-    if not number.isdecimal() or len(digest) != 64 or digest.strip("0123456789abcdef"):
+    if (
+        not (number.isascii() and number.isdecimal())
+        or int(number) < 1
+        or len(digest) != 64
+        or digest.strip("0123456789abcdef")
+    ):
         raise InputRefusedError(
             "this is not a head",
             expected="NUMBER:DIGEST, as `airgap audit verify` printed it",
@@ -225,7 +268,13 @@ def _broken(path: Path, number: int, expected: str, found: str) -> DamagedError:
 
 
 def _user() -> str:
+    """Return the user's number and, by /etc/passwd alone, name: no directory service is asked."""
+    number = os.getuid()
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+        for line in Path("/etc/passwd").read_text("utf-8", "replace").splitlines():
+            fields = line.split(":")
+            if len(fields) > 2 and fields[2] == str(number):
+                return f"{fields[0]} ({number})"
+    except OSError:
+        pass
+    return str(number)

@@ -158,7 +158,8 @@ def read_secret_file(path: str, *, kind: str) -> str:
     except OSError as error:
         raise UsageError(
             f"the {kind} file can't be read: {error.strerror}",
-            where=path,
+            # What leads nowhere and is no path may be the key itself.
+            where=path if "/" in path else f"a name of {len(path)} characters",
             hint="check the path; the file holds the key and nothing else",
         ) from None
     lines = raw.decode("utf-8", "replace").strip().splitlines()

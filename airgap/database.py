@@ -16,15 +16,17 @@ class Database:
         path: the file; made where it does not exist.
         layout: statements that make an empty database.
         version: number of that layout.
+        application: four letters that tell an outbox from a ledger (SQLite's application_id).
 
     Raises:
-        UsageError: another version of airgap made it.
+        UsageError: another version of airgap made it, or it is something else.
         DamagedError: it is not a database.
         MediumError: the file system refused.
     """
 
-    def __init__(self, path: Path, layout: str, version: int) -> None:
+    def __init__(self, path: Path, layout: str, version: int, *, application: str) -> None:
         self.path = path
+        self._application = int.from_bytes(application.encode())
         with self._errors():
             self.connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
@@ -42,6 +44,13 @@ class Database:
             self.connection.execute("PRAGMA foreign_keys = ON")
             self.path.chmod(0o600)
             found = self._version()
+            whose = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
+        if found and whose != self._application:
+            raise UsageError(
+                "this database is not of the sort that is needed here",
+                where=str(self.path),
+                hint="an outbox is no ledger; correct the path in airgap.toml",
+            )
         if found == version:
             return
         with self.transaction():
@@ -49,6 +58,7 @@ class Database:
             if found == 0:
                 for statement in layout.split(";\n"):
                     self.connection.execute(statement)
+                self.connection.execute(f"PRAGMA application_id = {self._application}")
                 self.connection.execute(f"PRAGMA user_version = {version}")
             elif found != version:
                 raise UsageError(

@@ -1,5 +1,6 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -123,16 +124,13 @@ class Maker:
         )
 
 
-def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> list[Made]:
-    """Put every record that is in no bundle yet into bundles; raises as ``Maker`` does.
+def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> Iterator[Made]:
+    """Put every record that is in no bundle yet into bundles, and yield each when it is made.
 
-    Returns:
-        The bundles made, none where nothing waits.
+    Raises as ``Maker`` does.
     """
-    made: list[Made] = []
     while (one := maker.make(max_size)) is not None:
-        made.append(one)
-    return made
+        yield one
 
 
 def check_no_usage(outbox: Outbox, period: tuple[datetime, datetime], now: datetime) -> None:

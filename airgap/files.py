@@ -80,6 +80,21 @@ def refused(done: str, path: Path, error: OSError) -> MediumError:
     )
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file; a second process is refused instead of waiting.

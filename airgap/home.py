@@ -1,5 +1,6 @@
 """A home: the folder in which one side keeps its configuration, keys, trust store and database."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from airgap.files import write_atomically
 from airgap.text import printable
 from airgap.trust import keys
 from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+"""What a source or a workstation can be called."""
 
 Side = Literal["isolated", "workstation"]
 
@@ -66,8 +70,21 @@ class Home:
 
         Two homes on one machine may share a ledger.
         """
+        own = self.path / "ledger.sqlite"
         chosen = self.settings.get("ledger")
-        return self.path / ("ledger.sqlite" if chosen is None else chosen)
+        if chosen is None:
+            return own
+        shared = (self.path / Path(chosen).expanduser()).resolve()
+        if own.exists() and shared != own.resolve():
+            raise UsageError(
+                "this home has a ledger of its own, and airgap.toml names another one",
+                where=str(own),
+                expected="one ledger: what another does not know, it delivers again",
+                hint=f"move {own.name} and what begins with its name there, or leave `ledger` out",
+            )
+        if not shared.parent.is_dir():
+            raise UsageError("the shared ledger's folder is not there", where=str(shared.parent))
+        return shared
 
     @property
     def ledger_lock(self) -> Path:
@@ -213,7 +230,8 @@ def open_home(path: Path) -> Home:
             expected='side = "isolated" or "workstation", and a name',
             found=printable(f"side = {side!r}, name = {name!r}"),
         )
-    if not isinstance(settings.get("ledger", ""), str):
+    ledger = settings.get("ledger", "x")
+    if not isinstance(ledger, str) or not ledger or "\0" in ledger:
         raise UsageError(
             "the configuration's ledger is not a path", where=str(file), expected='ledger = "/path"'
         )

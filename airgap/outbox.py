@@ -129,7 +129,7 @@ class Outbox:
     def __init__(self, path: Path, source: str, catalog: Catalog) -> None:
         self.source = source
         self.catalog = catalog
-        self.database = Database(path, _LAYOUT, _VERSION)
+        self.database = Database(path, _LAYOUT, _VERSION, application="aout")
         self._connection = self.database.connection
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ class Hosts:
             assert self.outbox.has_waiting() == bool(self.model.waiting)
             if self.outbox.has_waiting():
                 self.look_at_the_clock()
-                export.make_bundles(self.maker(), max_size)
+                list(export.make_bundles(self.maker(), max_size))
             chosen = [b for b in self.outbox.bundles() if _is_due(self.outbox, b, again=again)]
             for bundle in chosen:
                 export.write_bundle(
@@ -195,7 +195,7 @@ class Hosts:
                     export.check_no_usage(self.outbox, period, self.now)
                 return
             export.check_no_usage(self.outbox, period, self.now)
-            export.make_bundles(self.maker())
+            list(export.make_bundles(self.maker()))
             export.declare_no_usage(self.maker(), period)
         self.note_bundles()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, export, timestamps
+from airgap import catalog, credentials, export, timestamps
 from airgap.bundle.layout import Compression, Header
 from airgap.cli.common import (
     Output,
@@ -95,11 +95,9 @@ def command(
         raise UsageError(
             "this is not a folder", where=str(to), hint="mount the medium, or make the folder first"
         )
-    if message_in_bundle and out.message is None:
-        raise UsageError("there is no message to put into the bundles", hint="give --message TEXT")
+    words = _words(out, schemas, wanted=message_in_bundle)
     if sign_again and not again:
         raise UsageError("--sign-again goes with --again", hint="see the command's --help")
-    words = out.message if message_in_bundle else None
     now = timestamps.system_clock()
     outbox = Outbox(home.outbox_path, home.name, schemas)
     made: list[Made] = []
@@ -117,12 +115,14 @@ def command(
                     _sign_again(maker, outbox)
                 if outbox.has_waiting() or no_usage is not None:
                     found += export.check_clock(outbox, now, backdated=backdated)
-                made = export.make_bundles(maker, max_size)
+                for one in export.make_bundles(maker, max_size):
+                    _record_made(one)
+                    made.append(one)
                 if no_usage is not None:
                     made.append(export.declare_no_usage(maker, no_usage))
+                    _record_made(made[-1])
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
-                _record_made(one)
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
             paths = [
                 export.write_bundle(home, outbox, bundle, to, now, force=force) for bundle in chosen
@@ -130,6 +130,16 @@ def command(
     finally:
         outbox.close()
     _finish(out, home, made, paths, found, again=again)
+
+
+def _words(out: Output, schemas: catalog.Catalog, *, wanted: bool) -> str | None:
+    """Return what the bundles are to say; never a credential."""
+    if not wanted:
+        return None
+    if out.message is None:
+        raise UsageError("there is no message to put into the bundles", hint="give --message TEXT")
+    credentials.guard(out.message.encode(), schemas, where="--message")
+    return out.message
 
 
 def _finish(

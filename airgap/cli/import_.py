@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
     read_credentials,
-    show_error,
 )
 from airgap.credentials import Keyring
 from airgap.errors import (
@@ -153,54 +153,90 @@ def command(
     _check_options(paths, timeout, receipt_to, resume=resume)
     accepted = _accepted(accept_backdated)
     schemas = catalog.load()
-    keyring = Keyring.of(read_credentials(license_file, api_key_file))
-    routes = _routes(schemas, beacon_url, api_url, dialect)
-    trust = trust_store.load(home.trust_path, schemas)
-    files = media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else []
+    plan = _Plan(
+        home,
+        media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else [],
+        schemas,
+        trust_store.load(home.trust_path, schemas),
+        Keyring.of(read_credentials(license_file, api_key_file)),
+        _routes(schemas, beacon_url, api_url, dialect),
+        accepted,
+        gap_over // timedelta(microseconds=1),
+        resume=resume,
+        strict=strict,
+    )
     if dry_run:
-        _dry_run(
-            out, files, home, trust, keyring, schemas, routes, resume=resume, accepted=accepted
-        )
+        _dry_run(out, plan)
         return
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
-    check_key(key, trust)
+    check_key(key, plan.trust)
     with exclusive(home.ledger_lock, "import"):
         ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
         try:
-            doubtful = ledger.recover()
-            if doubtful:
-                out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
-            imported = intake.Intake(
-                home, ledger, trust, keyring, schemas, timestamps.system_clock, accepted
-            ).take(files, lambda result: view.show_imported(out, result))
-            bundles = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
-            if resume:
-                bundles |= {b.number: b for b in ledger.bundles()}
-            tolerance = gap_over // timedelta(microseconds=1)
-            sources = sorted({b.source for b in bundles.values()})
-            standings = [chain.standing(ledger, source, tolerance) for source in sources]
-            view.show_standings(out, standings, imported, strict=strict)
-            ledger.set_scope(bundles.values())
-            keyring.require(ledger.credentials_waiting())
-            for kind, recorded, credential in ledger.forms_waiting():
-                choose_dialect(schemas.kind(kind), recorded, credential, routes)
+            imported, bundles, standings = plan.take_in(out, ledger)
+            pace = Pace(in_flight=in_flight, attempts=attempts, deadline=max(60.0, 4 * timeout))
             report = _deliver(
-                out,
-                ledger,
-                schemas,
-                keyring,
-                routes,
-                Pace(in_flight=in_flight, attempts=attempts, deadline=max(60.0, 4 * timeout)),
-                timeout,
-                ca_file,
+                out, ledger, schemas, plan.keyring, plan.routes, pace, timeout, ca_file
             )
             receipts = _receipts(
-                home, ledger, list(bundles.values()), key, trust, schemas, with_answers=with_answers
+                home, ledger, bundles, key, plan.trust, schemas, with_answers=with_answers
             )
             view.place_receipts(out, receipts, receipt_to, _folders(imported))
             view.finish(out, ledger, imported, report, receipts, standings)
         finally:
             ledger.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an import is about; a dry run has the same."""
+
+    home: Home
+    files: list[Path]
+    schemas: catalog.Catalog
+    trust: trust_store.TrustStore
+    keyring: Keyring
+    routes: Routes
+    accepted: frozenset[str]
+    tolerance: int
+    resume: bool
+    strict: bool
+
+    def take_in(
+        self, out: Output, ledger: Ledger
+    ) -> tuple[list[Imported], list[LedgerBundle], list[chain.Standing]]:
+        """Take files into a ledger, name what is missing, and choose what is to be sent."""
+        doubtful = ledger.recover()
+        if doubtful:
+            out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")
+        taker = intake.Intake(
+            self.home,
+            ledger,
+            self.trust,
+            self.keyring,
+            self.schemas,
+            timestamps.system_clock,
+            self.accepted,
+        )
+        imported = taker.take(self.files, lambda result: view.show_imported(out, result))
+        self._warn_of_unused(out, imported)
+        found = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
+        if self.resume:
+            found |= {b.number: b for b in ledger.bundles()}
+        sources = sorted({b.source for b in found.values()})
+        standings = [chain.standing(ledger, source, self.tolerance) for source in sources]
+        view.show_standings(out, standings, strict=self.strict)
+        ledger.set_scope(found.values())
+        self.keyring.require(ledger.credentials_waiting())
+        for kind, recorded, credential in ledger.forms_waiting():
+            choose_dialect(self.schemas.kind(kind), recorded, credential, self.routes)
+        return imported, list(found.values()), standings
+
+    def _warn_of_unused(self, out: Output, imported: list[Imported]) -> None:
+        ids = [r.bundle.bundle_id for r in imported if r.bundle is not None]
+        for prefix in sorted(self.accepted):
+            if not any(identifier.startswith(prefix) for identifier in ids):
+                out.warn(f"--accept-backdated {prefix}: no bundle that was taken in has this id")
 
 
 def _check_options(
@@ -246,18 +282,7 @@ def _routes(
     return Routes(bases, chosen)
 
 
-def _dry_run(
-    out: Output,
-    files: list[Path],
-    home: Home,
-    trust: trust_store.TrustStore,
-    keyring: Keyring,
-    schemas: catalog.Catalog,
-    routes: Routes,
-    *,
-    resume: bool,
-    accepted: frozenset[str],
-) -> None:
+def _dry_run(out: Output, plan: _Plan) -> None:
     shown: list[dict[str, Any]] = []
 
     def show(batch: Batch, request: Request) -> None:
@@ -277,21 +302,18 @@ def _dry_run(
             out.say(f"{name}: {value}")
         out.say(f"\n{body}\n" if body else "")
 
-    imported = intake.dry_run(
-        files, home, trust, keyring, schemas, routes, show, resume=resume, accepted=accepted
-    )
+    with intake.copy_of_ledger(plan.home, plan.schemas) as ledger:
+        imported, _, standings = plan.take_in(out, ledger)
+        intake.would_send(ledger, plan.keyring, plan.schemas, plan.routes, show)
     out.result(
         {
             "requests": shown,
             "refused": [
                 {"path": str(r.path), **r.error.as_json()} for r in imported if r.error is not None
             ],
+            "sources": [view.as_map(standing) for standing in standings],
         }
     )
-    for result in imported:
-        if result.error is not None:
-            out.say(f"{result.path}: REFUSED")
-            show_error(result.error, as_json=False)
     view.raise_first(imported)
     records = sum(item["records"] for item in shown)
     out.say(

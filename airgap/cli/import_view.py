@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from airgap import media
+from airgap import catalog, credentials, media
 from airgap.cli.common import Output, show_error
 from airgap.cli.recording import record
 from airgap.errors import (
@@ -48,7 +48,8 @@ def show_imported(out: Output, result: Imported) -> None:
     for warning in result.verified.warnings:
         out.warn(warning)
     if manifest["message"]:
-        out.say(f"  its message: {printable(manifest['message'], 300)}")
+        words = credentials.redact(manifest["message"], catalog.load())
+        out.say(f"  its message: {printable(words, 300)}")
     out.findings(result.findings)
 
 
@@ -70,9 +71,7 @@ def _record_file(result: Imported) -> None:
     )
 
 
-def show_standings(
-    out: Output, standings: list[Standing], imported: list[Imported], *, strict: bool
-) -> None:
+def show_standings(out: Output, standings: list[Standing], *, strict: bool) -> None:
     """Name what is missing of the sources.
 
     Raises:
@@ -82,7 +81,6 @@ def show_standings(
     if not (strict and found):
         out.findings(found)
         return
-    raise_first(imported)
     raise SequenceError(
         "reports are missing, and --strict sends nothing until they are there",
         expected="every bundle, and every period covered or declared to be without usage",

@@ -1,16 +1,13 @@
 """``airgap init``."""
 
-import re
 from pathlib import Path
 
 import click
 
 from airgap.cli.common import Output, airgap_command
 from airgap.errors import UsageError
-from airgap.home import create
+from airgap.home import NAME, create
 from airgap.text import printable
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
 @airgap_command("init", audited=True)
@@ -31,7 +28,7 @@ def command(out: Output, home_path: Path, source: str | None, workstation: str |
             "say which side this is",
             expected="--source NAME on the isolated host, or --workstation NAME",
         )
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             "the name can't be used",
             expected="1 to 63 of a-z, 0-9, dot, dash and underscore, a letter or digit at both ends",

@@ -12,8 +12,8 @@ import click
 from airgap import catalog, timestamps
 from airgap.cli.common import Output, airgap_command, on_side
 from airgap.cli.recording import record
-from airgap.errors import UsageError
-from airgap.files import exclusive, refused
+from airgap.errors import PartialDeliveryError, UsageError
+from airgap.files import exclusive, is_held, written_whole
 from airgap.home import Home
 from airgap.replay import decisions
 from airgap.replay.ledger import Ledger
@@ -44,7 +44,12 @@ def _opened(home: Home) -> Iterator[Ledger]:
 def _held(home: Home) -> Iterator[Ledger]:
     """Open the ledger for a decision: nobody else imports meanwhile."""
     with exclusive(home.ledger_lock, "import"), _opened(home) as ledger:
-        ledger.recover()
+        doubtful = ledger.recover()
+        if doubtful:
+            raise PartialDeliveryError(
+                f"a run was cut off, and {plural(doubtful, 'record')} of it are newly in doubt",
+                hint="nothing was decided; look at them first: airgap ledger list",
+            )
         yield ledger
 
 
@@ -79,6 +84,9 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
     home = on_side(home_path, "workstation")
     with _opened(home) as ledger:
         states: list[State] = [cast("State", state)] if state else ["in_doubt", "dead"]
+        if "in_doubt" in states and not is_held(home.ledger_lock):
+            # A run was cut off: the next command that changes something settles these.
+            states.append("sending")
         found = [
             {"state": s, **row} for s in states for row in decisions.unsettled(ledger, s, limit)
         ]
@@ -91,7 +99,7 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
         [
             (
                 row["id"],
-                row["state"].replace("_", " "),
+                "cut off" if row["state"] == "sending" else row["state"].replace("_", " "),
                 row["kind"],
                 row["source"],
                 row["since"],
@@ -103,6 +111,7 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
     hints = {
         "in_doubt": "ask the beacon's side whether they were counted, then: "
         "airgap ledger resolve ID --delivered or --resend, with --reason",
+        "sending": "airgap import --resume; it finds which of them are in doubt",
         "dead": "have the cause fixed, then: airgap ledger deadletter retry ID --reason TEXT",
         "waiting": "airgap import --resume",
     }
@@ -217,21 +226,17 @@ def _export(out: Output, home_path: Path, to: Path) -> None:
     home = on_side(home_path, "workstation")
     count = 0
     with _opened(home) as ledger:
-        try:
-            with to.open("x", encoding="utf-8") as file:
-                for letter in decisions.dead_letters(ledger):
-                    file.write(json.dumps(letter, ensure_ascii=False) + "\n")
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
-        except FileExistsError:
+        if to.exists() or to.is_symlink():
             raise UsageError(
                 "there is a file of this name already",
                 where=str(to),
                 hint="choose another name; airgap replaces no file of yours",
-            ) from None
-        except OSError as error:
-            raise refused("written", to, error) from None
+            )
+        with written_whole(to) as file:
+            os.fchmod(file.fileno(), 0o600)
+            for letter in decisions.dead_letters(ledger):
+                file.write(json.dumps(letter, ensure_ascii=False).encode() + b"\n")
+                count += 1
     record("dead letters written", file=str(to), records=count)
     out.result({"file": str(to), "records": count})
     out.say(f"{plural(count, 'dead letter')}.")

@@ -12,7 +12,7 @@ from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.recording import record
 from airgap.errors import AirgapError, UsageError
 from airgap.files import write_atomically, written_whole
-from airgap.home import Home, open_home
+from airgap.home import NAME, Home, open_home
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
 from airgap.trust import keys
@@ -54,13 +54,16 @@ def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, 
                 with media.quarantine(path, home.folder("quarantine")) as stream:
                     receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
                     done = _apply_one(out, home, outbox, receipt, stream)
-                    results.append({"path": str(path), **done})
             except AirgapError as error:
                 failed = failed or error
                 results.append({"path": str(path), "error": error.as_json()})
-                record("file refused", file=name, error=error.message)
                 out.say(f"{path}: REFUSED")
                 show_error(error, as_json=False)
+                record("file refused", file=name, error=error.message)
+                continue
+            results.append({"path": str(path), **done})
+            if done["new"]:
+                record("receipt applied", file=name, **done)
         confirmed = outbox.confirmed()
     finally:
         outbox.close()
@@ -92,14 +95,13 @@ def _apply_one(
         return same
     changed = confirmation.apply(outbox, receipt, timestamps.system_clock())
     _keep(home, receipt, stream)
-    record("receipt applied", receipt_id=receipt.document_id, about=about, changed=changed)
     words = ", ".join(
         f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count
     )
     if not sum(manifest["outcomes"].values()):
         words = "the declaration of no usage is confirmed"
     out.say(f"{receipt.name}: {about}: {words or 'nothing new'}")
-    return {"receipt_id": receipt.document_id, "new": True, "changed": changed}
+    return {"receipt_id": receipt.document_id, "about": about, "new": True, "changed": changed}
 
 
 def _keep(home: Home, receipt: verify.VerifiedReceipt, stream: BinaryIO) -> None:
@@ -148,8 +150,7 @@ def _pair(out: Output, home_path: Path, other: str, secret_file: Path | None, *,
         text = keys.read_small(secret_file, "pairing secret").decode("ascii", "replace")
         secret = codes.secret_from_text(text)
     else:
-        typed = click.prompt(f"Pairing secret that {_name(path)} showed", hide_input=True, err=True)
-        secret = codes.secret_from_text(str(typed))
+        secret = codes.secret_from_text(_ask(f"Pairing secret that {_name(path)} showed"))
     write_atomically(path, codes.secret_text(secret).encode() + b"\n", mode=0o600)
     record("paired", other=_name(path))
     shown = codes.secret_text(secret) if home.side == "workstation" else None
@@ -220,7 +221,7 @@ def _enter(out: Output, home_path: Path, sequence: int, code: str, importer: str
       airgap receipt enter 3 K7QF-2MZA-XW5D-BH4T
     """
     home = on_side(home_path, "isolated")
-    name = importer or _only_pair(home)
+    name = importer.lower() if importer else _only_pair(home)
     secret = _read_secret(home, name)
     outbox = Outbox(home.outbox_path, home.name, catalog.load())
     try:
@@ -238,10 +239,24 @@ def _enter(out: Output, home_path: Path, sequence: int, code: str, importer: str
     out.say(f"Wrote {home.outbox_path}. Next: airgap status")
 
 
+def _ask(what: str) -> str:
+    try:
+        return str(click.prompt(what, hide_input=True, err=True))
+    except click.Abort:
+        raise UsageError(
+            "no pairing secret was given", hint="type it, or name a file with --secret-file"
+        ) from None
+
+
 def _secret_path(home: Home, other: str) -> Path:
     name = other.lower()
-    if not name or len(name) > 63 or name.strip("abcdefghijklmnopqrstuvwxyz0123456789._-"):
-        raise UsageError("this is no name of a source or workstation", found=printable(other))
+    if not NAME.fullmatch(name) or len(other.replace("-", "")) == 32:
+        # 32 letters and digits are the secret itself, which is neither shown nor kept.
+        raise UsageError(
+            "this is no name of a source or workstation",
+            expected="the name that the other side's `airgap init` was given",
+            found=f"{len(other)} characters",
+        )
     return home.folder("codes") / f"{name}.secret"
 
 

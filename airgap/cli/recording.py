@@ -17,7 +17,8 @@ from airgap.audit import AuditLog
 from airgap.errors import AirgapError
 
 _LOG = "airgap.audit"
-_PASSWORD = re.compile(r"://[^/@\s]+@")
+_URL = re.compile(r"^\s*[a-zA-Z][a-zA-Z0-9+.-]*://")
+_NOT_KEPT = ("message", "home_path", "code", "other")
 
 
 def record(event: str, **facts: Any) -> None:
@@ -42,10 +43,10 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
         lambda text: credentials.redact(text, schemas),
     )
     given = {
-        name: _plain(value)
+        name: _plain(value, file=name.endswith("_file"))
         for name, value in ctx.params.items()
         if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
-        and name not in ("message", "home_path")
+        and name not in _NOT_KEPT
     }
     begin = {"options": given, **({"message": message} if message else {})}
     is_home = (home_path / "airgap.toml").exists()
@@ -66,15 +67,21 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
             _write_end(log, end)
 
 
-def _plain(value: object) -> object:
-    """Return an option's value as JSON keeps it."""
+def _plain(value: object, *, file: bool) -> object:
+    """Return an option's value as JSON keeps it; no more of a URL than where it leads."""
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, file=file) for item in value]
     if isinstance(value, datetime):
         return timestamps.to_text(value)
     if isinstance(value, bool | int | float):
         return value
-    return _PASSWORD.sub("://***@", str(value))
+    text = str(value)
+    if file and not Path(text).is_file():
+        return "(no file)"  # perhaps the key itself, typed instead of its file's name
+    if _URL.match(text):
+        host = text.partition("://")[2].rpartition("@")[2]
+        return text.partition("://")[0] + "://" + re.split(r"[/?#\\\s]", host)[0]
+    return text
 
 
 def _ended_by(failure: BaseException) -> dict[str, Any]:

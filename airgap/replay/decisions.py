@@ -7,6 +7,7 @@ from airgap import timestamps
 from airgap.bundle import codec
 from airgap.catalog import JsonObject
 from airgap.credentials import redact
+from airgap.errors import UsageError
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import State
 
@@ -91,6 +92,9 @@ def decide(
 
     Returns:
         Ids of the records that changed.
+
+    Raises:
+        UsageError: several records' ids begin with ``prefix``.
     """
     words = "send again" if choice == "waiting" else "delivered"
     detail = redact(f"decided by hand ({words}): {reason}", ledger.catalog)
@@ -102,6 +106,10 @@ def decide(
             " AND lower(hex(id)) LIKE ? || '%'",
             (*states, prefix.lower()),
         ).fetchall()
+        if prefix and len(found) > 1:
+            raise UsageError(
+                "several records' ids begin so", found=prefix, hint="give more digits of the id"
+            )
         connection.executemany(
             "UPDATE record SET state = ?, detail = ?, changed_at = ? WHERE number = ?",
             [(choice, detail, now, row[0]) for row in found],

@@ -1,7 +1,7 @@
 """Import: files on a stick into the ledger, each verified in quarantine before anything is kept."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,6 @@ class Intake:
         catalog: schemas and kinds.
         clock: the present.
         accepted: ids of bundles, or their beginnings, that may be backdated.
-        before: for a dry run, the home's real ledger, which knows what came before.
     """
 
     home: Home
@@ -66,7 +65,6 @@ class Intake:
     catalog: Catalog
     clock: timestamps.Clock
     accepted: frozenset[str] = frozenset()
-    before: Ledger | None = None
 
     def take(self, paths: list[Path], progress: Callable[[Imported], None]) -> list[Imported]:
         """Verify files and take them in; a refused file does not stop the others.
@@ -98,8 +96,7 @@ class Intake:
                     return Imported(
                         path, there, bundle, new=False, known=0, error=None, findings=found
                     )
-                if self.before is None or chain.find(self.before, bundle, self.accepted) is None:
-                    self.keyring.require(bundle.manifest["credentials"])
+                self.keyring.require(bundle.manifest["credentials"])
                 entry, known = self.ledger.add_bundle(bundle)
                 return Imported(
                     path, entry, bundle, new=True, known=known, error=None, findings=found
@@ -109,56 +106,35 @@ class Intake:
             return Imported(path, None, None, new=False, known=0, error=error)
 
 
-def dry_run(
-    paths: list[Path],
-    home: Home,
-    trust: TrustStore,
+@contextmanager
+def copy_of_ledger(home: Home, catalog: Catalog) -> Iterator[Ledger]:
+    """Yield a copy of the home's ledger, to be thrown away: a dry run goes by the same steps."""
+    with TemporaryDirectory(dir=home.folder("quarantine")) as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite", catalog, timestamps.system_clock)
+        try:
+            if home.ledger_path.exists():
+                ledger.copy_from(home.ledger_path)
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def would_send(
+    ledger: Ledger,
     keyring: Keyring,
     catalog: Catalog,
     routes: Routes,
     show: Callable[[Batch, Request], None],
-    *,
-    resume: bool,
-    accepted: frozenset[str] = frozenset(),
-) -> list[Imported]:
-    """Verify files and show every request that would leave, without keeping or sending anything.
-
-    It works on a ledger of its own that is thrown away, by the same steps as an import.
+) -> None:
+    """Show every request that would leave for the ledger's scope.
 
     Args:
-        paths: the files, in any order.
-        home: the workstation's home.
-        trust: whose signatures count.
+        ledger: the ledger.
         keyring: this side's credentials.
         catalog: schemas and kinds.
         routes: where requests would go.
         show: called for each request, in which masks stand for credentials.
-        resume: whether to show what earlier imports left waiting as well.
-        accepted: ids of bundles, or their beginnings, that may be backdated.
     """
-    with ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(dir=home.folder("quarantine")))
-        ledger = _open(Path(folder) / "ledger.sqlite", catalog, stack)
-        real = _open(home.ledger_path, catalog, stack) if home.ledger_path.exists() else None
-        intake = Intake(
-            home, ledger, trust, keyring, catalog, timestamps.system_clock, accepted, real
-        )
-        results = intake.take(paths, lambda _: None)
-        ledger.copy_states(home.ledger_path)
-        ledger.set_scope(r.bundle for r in results if r.bundle is not None)
-        entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
-        for batch, request in plan(entries, catalog, keyring, routes):
-            show(batch, request)
-        if resume and real is not None:
-            taken = {r.bundle.bundle_id for r in results if r.bundle is not None}
-            real.set_scope(b for b in real.bundles() if b.bundle_id not in taken)
-            entries = {kind: real.waiting(kind) for kind in catalog.kinds}
-            for batch, request in plan(entries, catalog, keyring, routes):
-                show(batch, request)
-    return results
-
-
-def _open(path: Path, catalog: Catalog, stack: ExitStack) -> Ledger:
-    ledger = Ledger(path, catalog, timestamps.system_clock)
-    stack.callback(ledger.close)
-    return ledger
+    entries = {kind: ledger.waiting(kind) for kind in catalog.kinds}
+    for batch, request in plan(entries, catalog, keyring, routes):
+        show(batch, request)

@@ -7,7 +7,9 @@ tell duplicates. Every step but a plain delivery is kept as an event of the reco
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -49,7 +51,7 @@ class Ledger:
     def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
         self.catalog = catalog
         self.clock = clock
-        self.database = Database(path, LAYOUT, VERSION)
+        self.database = Database(path, LAYOUT, VERSION, application="aled")
         self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 
@@ -337,22 +339,11 @@ class Ledger:
                 ),
             )
 
-    def copy_states(self, other: Path) -> None:
-        """Take over from another ledger what became of the records that both hold.
-
-        For a dry run, which works on a ledger of its own.
-        """
-        if not other.exists():
-            return
-        self._connection.execute(
-            "ATTACH DATABASE ? AS other", (f"file:{quote(str(other))}?mode=ro",)
-        )
-        with self.database.transaction() as connection:
-            connection.execute(
-                "UPDATE main.record SET state = o.state FROM other.record o"
-                " WHERE o.id = main.record.id AND o.state != 'waiting'"
-            )
-        self._connection.execute("DETACH DATABASE other")
+    def copy_from(self, other: Path) -> None:
+        """Become a copy of another ledger as it stands, and of nothing that is changed later."""
+        address = f"file:{quote(str(other.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as source:
+            source.backup(self._connection)
 
     def _bundle_where(self, condition: str, *values: object) -> LedgerBundle | None:
         row = self._connection.execute(

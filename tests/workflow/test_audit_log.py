@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from servers import always, answer, serving
 from support import LICENSE, every_command, report, run
 
@@ -141,7 +140,10 @@ def test_init_is_the_first_entry_and_a_failed_one_makes_no_home(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("arguments", [("audit", "verify"), ("audit", "show")])
-def test_a_home_without_a_log_has_an_empty_one(tmp_path, site, arguments):
-    assert run(*arguments, "--home", site.workstation).exit_code == 0
-    assert "no airgap home" in run(*arguments, "--home", tmp_path / "nothing", code=2).output
+def test_a_log_that_was_taken_away_is_said_and_no_home_is_none(tmp_path, site):
+    assert (
+        "there is no audit log" in run("audit", "verify", "--home", site.workstation, code=5).output
+    )
+    assert entries(site.workstation) == []
+    for name in ("verify", "show"):
+        assert "no airgap home" in run("audit", name, "--home", tmp_path / "nothing", code=2).output
