@@ -72,6 +72,7 @@ class Kind:
     sum_maps: tuple[str, ...]
     batch_field: str | None
     batch_max: int
+    regular: bool
     duplicates_told: bool
     success: Success
     dialects: Mapping[str, Dialect]
@@ -218,6 +219,7 @@ class Catalog:
             sum_maps=tuple(row["sums"]["maps"]),
             batch_field=batch["field"] if batch else None,
             batch_max=batch["max"] if batch else 1,
+            regular=row["regular"],
             duplicates_told=row["duplicates"] == "told",
             success=Success(
                 frozenset(success["status"]), success["answer"], success["count"], success["keep"]

@@ -23,6 +23,7 @@ from airgap.windows import Timeline
 BUNDLE_SUFFIX = ".airgap"
 DEFAULT_MAX_SIZE = 2 * 1024**3
 MIN_MAX_SIZE = 256 * 1024
+_FIRST_YEAR = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,20 @@ def check_no_usage(outbox: Outbox, period: tuple[datetime, datetime], now: datet
             "this is not a time that can be declared",
             expected=f"a start before its end, and an end not after {timestamps.to_text(now)}",
             found=f"{timestamps.to_text(start)} .. {timestamps.to_text(end)}",
+        )
+    if outbox.unknown_time().meets(windows.micros(start), windows.micros(end)):
+        raise InputRefusedError(
+            "bundles that were made before this host was restored may hold usage for this time",
+            where=outbox.source,
+            expected="a time of which this outbox knows everything",
+            found=f"{timestamps.to_text(start)} .. {timestamps.to_text(end)}",
+            hint="the workstation has them: its airgap status shows what is covered",
+        )
+    if start.year < _FIRST_YEAR:
+        raise UsageError(
+            "this is not a time that can be declared",
+            expected=f"a start in {_FIRST_YEAR} or later",
+            found=timestamps.to_text(start),
         )
     parts = [outbox.covered(bundle)[1] for bundle in outbox.bundles()]
     used = windows.merge([*parts, outbox.waiting_timeline().used()])

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from airgap import timestamps, windows
 from airgap.errors import AirgapError, OverdueError
 from airgap.text import plural
-from airgap.windows import Timeline
+from airgap.windows import KindCoverage, Timeline
 
 AHEAD = timedelta(minutes=5)
 """How far two honest clocks may differ."""
@@ -66,17 +66,28 @@ def of_timeline(timeline: Timeline, now: datetime, clock: str) -> list[Finding]:
     return found
 
 
-def overdue(since: datetime | None, now: datetime, max_age: timedelta) -> list[AirgapError]:
-    """Return an error where the newest confirmed report is too old."""
-    if since is None or now - since <= max_age:
+def late(kinds: Iterable[KindCoverage], now: datetime, max_age: timedelta) -> list[str]:
+    """Return one sentence per kind whose reports end too long ago."""
+    ages = [(kind, now - windows.instant(kind.end)) for kind in kinds]
+    return [
+        f"{kind.kind} ends {windows.short(kind.end)}, {plural(age.days, 'day')} ago"
+        for kind, age in ages
+        if age > max_age
+    ]
+
+
+def overdue(what: list[str], max_age: timedelta, where: str) -> list[AirgapError]:
+    """Return an error that names what is too old, where anything is."""
+    if not what:
         return []
+    age = plural(max_age.days, "day") if max_age.days else f"{max_age.total_seconds():g} seconds"
     return [
         OverdueError(
-            "the last confirmed report is overdue",
-            expected=f"at most {plural(max_age.days, 'day')} old"
-            if max_age.days
-            else f"at most {max_age} old",
-            found=f"{timestamps.to_text(since)}, {plural((now - since).days, 'day')} ago",
+            "reports are overdue",
+            where=where,
+            expected=f"everything confirmed, and nothing older than {age}",
+            found=what[0],
+            details=what[1:],
         )
     ]
 

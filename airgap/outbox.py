@@ -25,7 +25,7 @@ from airgap.records import (
     record_id,
 )
 from airgap.text import printable
-from airgap.windows import Covered, Timeline, from_json, to_json
+from airgap.windows import Coverage, Covered, Timeline, from_json, micros, to_json
 
 _VERSION = 2
 _LAYOUT = """
@@ -55,6 +55,12 @@ CREATE TABLE bundle (
     written_at TEXT,
     pruned_at TEXT
 ) STRICT;
+CREATE TABLE known_window (
+    kind TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    windows BLOB NOT NULL,
+    PRIMARY KEY (kind, credential)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE void_bundle (
     bundle_id TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL,
@@ -110,7 +116,10 @@ class StoredBundle:
 
 @dataclass(slots=True)
 class Collected:
-    """What one collection found: totals read, of these new to the outbox, and their windows."""
+    """What one collection found: totals read, of these new to the outbox, and the new windows.
+
+    The timeline knows what was collected before, so that an overlap with that shows too.
+    """
 
     read: Totals
     new: Totals
@@ -150,8 +159,9 @@ class Outbox:
             InputRefusedError: an identity comes a second time with other content.
             DamagedError: the outbox does not hold what was read.
         """
-        collected = Collected(Totals(), Totals(), Timeline())
         with self.database.transaction() as connection:
+            known = connection.execute("SELECT kind, credential, windows FROM known_window")
+            collected = Collected(Totals(), Totals(), Timeline.knowing(known))
             connection.execute("DROP TABLE IF EXISTS temp.seen")
             connection.execute(
                 "CREATE TEMP TABLE seen (id BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID"
@@ -160,13 +170,16 @@ class Outbox:
             for record in records:
                 kind = self.catalog.kind(record.kind)
                 collected.read.add(kind, record.payload)
-                note_window(collected.timeline, record, kind, where=f"a {kind.name}")
                 if self._add(record, kind, timestamps.to_text(now)):
                     collected.new.add(kind, record.payload)
+                    note_window(collected.timeline, record, kind, where=f"a {kind.name}")
             self.totals(before + 1).require_equal(
                 collected.new, here="the outbox", there="the source"
             )
             connection.execute("DROP TABLE temp.seen")
+            connection.executemany(
+                "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?)", collected.timeline.known()
+            )
         return collected
 
     def next_bundle(self) -> tuple[int, str | None, int]:
@@ -266,6 +279,19 @@ class Outbox:
             "SELECT 1 FROM receipt WHERE sequence = ?", (bundle.sequence,)
         ).fetchone()
         return found is not None
+
+    def unknown_time(self) -> Coverage:
+        """Return the time for which bundles that this outbox has forgotten may hold reports.
+
+        From the end of what it knows to when it was made to go on behind them.
+        """
+        unknown, end = Coverage(), 0
+        for bundle in self.bundles():
+            if bundle.adopted:
+                unknown.add(end, micros(timestamps.parse(bundle.created_at)))
+            for windows in self.covered(bundle)[0].values():
+                end = max(end, windows[-1][1])
+        return unknown
 
     def require_whole(self) -> None:
         """Check that bundles are ranges that follow each other: every record is in one, or waits.

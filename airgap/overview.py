@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from airgap import findings, timestamps, windows
 from airgap.catalog import JsonObject
 from airgap.errors import AirgapError, PartialDeliveryError, SequenceError
+from airgap.findings import AHEAD
 from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Totals
 from airgap.text import plural
@@ -82,21 +83,89 @@ def look(outbox: Outbox, now: datetime, *, gap_over: timedelta, max_age: timedel
         for bundle in outbox.bundles()
     ]
     tolerance = gap_over // timedelta(microseconds=1)
-    confirmed = [line for line in lines if line.confirmed]
-    covered = _covered(outbox, lines, tolerance, outbox.waiting_timeline().covered())
-    confirmed_to = max((line.reaches for line in confirmed), default=None)
-    since = confirmed_to or _parsed(outbox.oldest_unconfirmed())
-    problems = [*_undelivered(lines), *_gaps(covered), *findings.overdue(since, now, max_age)]
+    fresh = [
+        line
+        for line in lines
+        if line.confirmed and timestamps.parse(line.bundle.created_at) <= now + AHEAD
+    ]
+    waiting = outbox.waiting_timeline()
+    covered = _covered(outbox, lines, tolerance, waiting.covered())
+    confirmed = _covered(outbox, fresh, tolerance, {}, clip=True)
+    problems = [
+        *_undelivered(lines),
+        *_contradicted(outbox, lines, waiting.used()),
+        *_gaps(covered),
+        *_unanswered(lines),
+        *findings.overdue(_late(outbox, lines, confirmed, now, max_age), max_age, outbox.source),
+    ]
     return Overview(
         outbox.waiting(),
         outbox.confirmed(),
         lines,
         covered,
-        _covered(outbox, confirmed, tolerance, {}),
-        confirmed_to,
+        confirmed,
+        max((line.reaches for line in fresh), default=None),
         outbox.last_receipt(),
         problems,
     )
+
+
+def _late(
+    outbox: Outbox,
+    lines: list[BundleLine],
+    confirmed: list[KindCoverage],
+    now: datetime,
+    max_age: timedelta,
+) -> list[str]:
+    """Return what is too old to be without a confirmation, or missing altogether."""
+    said: list[str] = []
+    oldest = outbox.oldest_unconfirmed()
+    if oldest is not None and now - timestamps.parse(oldest) > max_age:
+        said.append(f"a record collected {oldest} is not confirmed")
+    said.extend(
+        f"bundle {line.bundle.sequence}, made {line.bundle.created_at}, is not confirmed"
+        for line in lines
+        if not line.confirmed
+        and not line.bundle.adopted
+        and now - timestamps.parse(line.bundle.created_at) > max_age
+    )
+    said.extend(f"confirmed: {words}" for words in findings.late(confirmed, now, max_age))
+    if oldest is None and not any(not line.bundle.adopted for line in lines):
+        said.append("nothing was collected yet")
+    return said
+
+
+def _unanswered(lines: list[BundleLine]) -> list[AirgapError]:
+    """Return an error that names bundles passed over: later ones are confirmed, these are not."""
+    last = max((line.bundle.sequence for line in lines if line.confirmed), default=0)
+    passed = [
+        str(line.bundle.sequence)
+        for line in lines
+        if line.bundle.sequence < last and not line.confirmed and not line.bundle.adopted
+    ]
+    if not passed:
+        return []
+    return [
+        SequenceError(
+            f"bundle {', '.join(passed[:10])} is not confirmed, and later ones are",
+            hint="bring its receipt; if it was lost: airgap export --again --to FOLDER",
+        )
+    ]
+
+
+def _contradicted(outbox: Outbox, lines: list[BundleLine], waiting: Covered) -> list[AirgapError]:
+    """Return an error that names kinds with usage in a time declared to be without."""
+    used = windows.merge([*(outbox.covered(line.bundle)[1] for line in lines), waiting])
+    told = _declared(outbox, lines).joined()
+    kinds = [kind for kind, found in sorted(used.items()) if any(found.meets(*w) for w in told)]
+    if not kinds:
+        return []
+    return [
+        SequenceError(
+            f"declared to be without usage, and {', '.join(kinds)} counts some in that time",
+            hint="tell whoever relies on the declaration; what was collected is reported all the same",
+        )
+    ]
 
 
 def _gaps(covered: Sequence[KindCoverage]) -> list[AirgapError]:
@@ -126,17 +195,34 @@ def _line(outbox: Outbox, bundle: StoredBundle, proofs: list[str]) -> BundleLine
     )
 
 
-def _covered(
-    outbox: Outbox, lines: list[BundleLine], tolerance: int, more: Covered
-) -> list[KindCoverage]:
+def _declared(outbox: Outbox, lines: list[BundleLine]) -> Coverage:
     told = Coverage()
     for line in lines:
         manifest = outbox.manifest(line.bundle)
         window = declared(manifest) if manifest is not None else None
         if window is not None:
             told.add(*window)
-    parts = [outbox.covered(line.bundle)[0] for line in lines]
-    return windows.survey([*parts, more], told, tolerance)
+    return told
+
+
+def _covered(
+    outbox: Outbox, lines: list[BundleLine], tolerance: int, more: Covered, *, clip: bool = False
+) -> list[KindCoverage]:
+    parts = [
+        windows.clipped(
+            outbox.covered(line.bundle)[0],
+            windows.micros(timestamps.parse(line.bundle.created_at)) if clip else 2**62,
+        )
+        for line in lines
+    ]
+    regular = frozenset(kind.name for kind in outbox.catalog.kinds.values() if kind.regular)
+    return windows.survey(
+        [*parts, more],
+        _declared(outbox, lines),
+        tolerance,
+        regular=regular,
+        unknown=outbox.unknown_time(),
+    )
 
 
 def _undelivered(lines: list[BundleLine]) -> list[AirgapError]:
@@ -150,7 +236,3 @@ def _undelivered(lines: list[BundleLine]) -> list[AirgapError]:
             hint="ask the workstation's operator, who decides them; then bring the new receipt",
         )
     ]
-
-
-def _parsed(text: str | None) -> datetime | None:
-    return None if text is None else timestamps.parse(text)

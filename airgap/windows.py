@@ -5,6 +5,7 @@ the second.
 """
 
 import json
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
@@ -69,6 +70,22 @@ class Coverage:
         self._starts[first:last] = array("q", [min(start, self._starts[first])])
         self._ends[first:last] = array("q", [max(end, self._ends[last - 1])])
         return last - first > touching
+
+    def to_bytes(self) -> bytes:
+        """Return starts and then ends as 64-bit integers, little-endian."""
+        both = self._starts + self._ends
+        if sys.byteorder == "big":
+            both.byteswap()
+        return both.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Coverage":
+        """Return what ``to_bytes`` made."""
+        both, made = array("q", data), cls()
+        if sys.byteorder == "big":
+            both.byteswap()
+        made._starts, made._ends = both[: len(both) // 2], both[len(both) // 2 :]
+        return made
 
     def joined(self, tolerance: int = 0) -> list[Window]:
         """Return the windows, joined where at most ``tolerance`` microseconds lie between."""
@@ -135,17 +152,31 @@ class Timeline:
             used: whether it counts anything.
         """
         first, last = micros(start), micros(end)
+        self.newest = max(first, last) if self.newest is None else max(first, last, self.newest)
+        if used:
+            # A window without length, or one that goes backwards, still says that something was.
+            lowest, highest = min(first, last), max(first, last)
+            self._used.setdefault(kind, Coverage()).add(lowest, max(highest, lowest + 1))
         if last < first:
             self.backwards += 1
-            first, last = last, first
+            return
         coverage = self._by_credential.get((kind, credential))
         if coverage is None:
             coverage = self._by_credential[kind, credential] = Coverage()
         if coverage.add(first, last):
             self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
-        if used:
-            self._used.setdefault(kind, Coverage()).add(first, last)
-        self.newest = last if self.newest is None else max(self.newest, last)
+
+    def known(self) -> list[tuple[str, str, bytes]]:
+        """Return kind, credential and windows, as a database keeps them for ``knowing``."""
+        return [(*key, c.to_bytes()) for key, c in self._by_credential.items()]
+
+    @classmethod
+    def knowing(cls, rows: Iterable[tuple[str, str, bytes]]) -> "Timeline":
+        """Return a timeline in which records that came before are covered already."""
+        made = cls()
+        for kind, credential, data in rows:
+            made._by_credential[kind, credential] = Coverage.from_bytes(data)
+        return made
 
     def covered(self) -> Covered:
         """Return the windows of each kind, whatever the credential, joined over seams."""
@@ -206,24 +237,46 @@ class KindCoverage:
 
 
 def survey(
-    parts: Iterable[Mapping[str, list[Window]]], declared: Coverage, tolerance: int
+    parts: Iterable[Mapping[str, list[Window]]],
+    declared: Coverage,
+    tolerance: int,
+    *,
+    regular: frozenset[str],
+    unknown: Coverage | None = None,
 ) -> list[KindCoverage]:
     """Return per kind what several bundles cover together.
+
+    A kind that is reported at all times is judged by itself. Another one has nothing to report
+    where nothing was used, so that only a time without any report is a gap in it.
 
     Args:
         parts: windows per kind, of each bundle.
         declared: time declared to be without usage, which covers every kind.
         tolerance: longest time without a record that is no gap, in microseconds.
+        regular: the kinds that are reported at all times.
+        unknown: time for which others hold the reports, and which is no gap therefore.
     """
-    found: list[KindCoverage] = []
     merged = merge(parts) or ({"no usage": Coverage()} if declared.joined() else {})
+    others = [*declared.joined(), *(unknown.joined() if unknown else [])]
+    anything = [*others, *(window for c in merged.values() for window in c.joined())]
+    found: list[KindCoverage] = []
     for kind, coverage in sorted(merged.items()):
-        for start, end in declared.joined():
-            coverage.add(start, end)
-        joined = coverage.joined(tolerance)
-        if joined:
-            found.append(KindCoverage(kind, joined[0][0], joined[-1][1], gaps(joined)))
+        own = [*coverage.joined(), *declared.joined()]
+        if not own:
+            continue
+        start, end = min(first for first, _ in own), max(last for _, last in own)
+        held = Coverage([*own, *others] if kind in regular else anything)
+        holes = [g for g in gaps(held.joined(tolerance)) if g[0] >= start and g[1] <= end]
+        found.append(KindCoverage(kind, start, end, holes))
     return found
+
+
+def clipped(covered: Mapping[str, list[Window]], end: int) -> Covered:
+    """Return windows without what lies at or after ``end``."""
+    found = {
+        kind: [(a, min(b, end)) for a, b in windows if a < end] for kind, windows in covered.items()
+    }
+    return {kind: windows for kind, windows in found.items() if windows}
 
 
 def _span(window: Window) -> dict[str, str]:

@@ -10,6 +10,7 @@ from airgap import catalog, overview, timestamps
 from airgap.cli.common import Output, airgap_command, gap_option
 from airgap.cli.types import Duration
 from airgap.errors import AirgapError, SequenceError
+from airgap.files import is_held
 from airgap.findings import as_json
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
@@ -90,7 +91,7 @@ def _isolated(
         out.say("Next: airgap export --to FOLDER")
     elif unanswered:
         out.say(f"{plural(on_its_way, 'record')} on the way. Next: airgap receipt apply FOLDER")
-    else:
+    elif not seen.problems:
         out.say("Everything is confirmed.")
     return seen.problems
 
@@ -158,7 +159,13 @@ def _workstation(
 
     ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
     try:
-        seen = replay_overview.look(ledger, now, gap_over=gap_over, max_age=max_age)
+        seen = replay_overview.look(
+            ledger,
+            now,
+            gap_over=gap_over,
+            max_age=max_age,
+            importing=is_held(home.ledger_lock),
+        )
     finally:
         ledger.close()
     out.result(
@@ -211,7 +218,7 @@ def _workstation(
         out.say("Next: airgap ledger list")
     elif left["waiting"] or left["sending"]:
         out.say("Next: airgap import --resume")
-    else:
+    elif not seen.problems:
         out.say("Nothing left to deliver.")
     return seen.problems
 

@@ -1,13 +1,14 @@
 """The chain of a source's bundles: each names the one before it, none is there twice, none is missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from airgap import findings, timestamps, windows
 from airgap.errors import SequenceError
 from airgap.findings import AHEAD, Finding
 from airgap.replay.ledger import Ledger
-from airgap.replay.ledger_layout import LedgerBundle
+from airgap.replay.ledger_layout import Added, LedgerBundle
+from airgap.text import plural
 from airgap.verify import VerifiedBundle
 from airgap.windows import Coverage, KindCoverage
 
@@ -62,20 +63,40 @@ def missing(ledger: Ledger, source: str) -> list[int]:
     return found[:_MOST_NAMED]
 
 
-def odd(bundle: VerifiedBundle, now: datetime) -> list[Finding]:
-    """Return what is odd about a bundle's times.
+def odd(bundle: VerifiedBundle, now: datetime, added: Added | None = None) -> list[Finding]:
+    """Return what is odd about a bundle's times, and about records that came before.
 
     Args:
         bundle: the bundle.
         now: the present, by the workstation's clock.
+        added: what its being taken in showed; None where it was there before.
     """
-    found = findings.of_timeline(bundle.timeline, bundle.created_at, "the exporter's clock")
+    timeline = bundle.timeline
+    if added is not None:
+        timeline = replace(timeline, overlapping=added.timeline.overlapping)
+    found = findings.of_timeline(timeline, bundle.created_at, "the exporter's clock")
     if bundle.created_at > now + AHEAD:
         found.append(
             Finding(
                 "clock-ahead",
                 f"bundle {bundle.sequence} was made at {bundle.manifest['created_at']}, and this "
                 f"clock says {timestamps.to_text(now)}: one of the two is wrong",
+            )
+        )
+    if bundle.no_usage is not None and windows.instant(bundle.no_usage[1]) > now + AHEAD:
+        found.append(
+            Finding(
+                "no-usage-in-the-future",
+                f"bundle {bundle.sequence} declares that there will be no usage until "
+                f"{bundle.manifest['no_usage']['to']}; what is to come counts as not covered",
+            )
+        )
+    if added is not None and added.conflicts:
+        found.append(
+            Finding(
+                "record-conflict",
+                f"{plural(added.conflicts, 'record')} came under the id of another one that was taken in "
+                "before, with other content: dead letters, neither sent nor counted",
             )
         )
     return found
@@ -128,15 +149,22 @@ def standing(ledger: Ledger, source: str, tolerance: int) -> Standing:
         source: the source.
         tolerance: longest time without a report that is no gap, in microseconds.
     """
-    bundles = ledger.covered(source)
-    declared = Coverage(told for _, _, told in bundles if told is not None)
-    used = windows.merge(used for _, used, _ in bundles)
+    reports = ledger.reports(source)
+    declared = Coverage(
+        (report.no_usage[0], min(report.no_usage[1], report.end))
+        for report in reports
+        if report.no_usage is not None
+    )
+    used = windows.merge(report.used for report in reports)
     contradicted = [
         kind
         for kind, coverage in sorted(used.items())
         if any(coverage.meets(start, end) for start, end in declared.joined())
     ]
-    kinds = windows.survey((covered for covered, _, _ in bundles), declared, tolerance)
+    regular = frozenset(kind.name for kind in ledger.catalog.kinds.values() if kind.regular)
+    kinds = windows.survey(
+        (report.covered for report in reports), declared, tolerance, regular=regular
+    )
     return Standing(source, missing(ledger, source), kinds, contradicted)
 
 

@@ -97,9 +97,16 @@ class Intake:
                         path, there, bundle, new=False, known=0, error=None, findings=found
                     )
                 self.keyring.require(bundle.manifest["credentials"])
-                entry, known = self.ledger.add_bundle(bundle)
+                added = self.ledger.add_bundle(bundle)
+                found = tuple(chain.odd(bundle, self.clock(), added))
                 return Imported(
-                    path, entry, bundle, new=True, known=known, error=None, findings=found
+                    path,
+                    added.bundle,
+                    bundle,
+                    new=True,
+                    known=added.known,
+                    error=None,
+                    findings=found,
                 )
         except AirgapError as error:
             error.where = error.where or name

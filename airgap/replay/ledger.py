@@ -18,23 +18,31 @@ from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database
 from airgap.errors import DamagedError
-from airgap.records import Record, Totals
+from airgap.records import Record, Totals, lasting_digest, note_window
 from airgap.replay.ledger_layout import (
     LAYOUT,
     VERSION,
+    Added,
     Entry,
     LastReceipt,
     LedgerBundle,
+    Report,
     Settled,
     State,
 )
 from airgap.verify import VerifiedBundle
-from airgap.windows import Covered, Window, from_json, to_json
+from airgap.windows import Timeline, from_json, to_json
 
 _SCOPE = (
     "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
     " WHERE b.record = record.number)"
 )
+# What came under the id of another record with other content is never sent.
+_STATE = "(CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END)"
+_CONFLICT = {
+    "outcome": "dead",
+    "detail": "another content came under this id before; neither sent nor counted",
+}
 _PAGE = 500
 _BUNDLE = "number, bundle_id, source, sequence, previous, created"
 
@@ -95,18 +103,24 @@ class Ledger:
         """Return the bundle at a place of a source's chain, or None."""
         return self._bundle_where("source = ? AND sequence = ?", source, sequence)
 
-    def add_bundle(self, bundle: VerifiedBundle) -> tuple[LedgerBundle, int]:
+    def add_bundle(self, bundle: VerifiedBundle) -> Added:
         """Take in a verified bundle, all of its records or none.
 
         Returns:
-            The ledger's entry, and how many of its records were there already by another bundle.
+            The ledger's entry, how many of its records were there already by another bundle, how
+            many of these with other content, and the windows of the new ones.
 
         Raises:
             DamagedError: the bundle holds a record twice, or totals part.
         """
         now = timestamps.to_text(self.clock())
-        known = 0
+        source, known, conflicts = bundle.source, 0, 0
         with self.database.transaction() as connection:
+            timeline = Timeline.knowing(
+                connection.execute(
+                    "SELECT kind, credential, windows FROM known_window WHERE source = ?", (source,)
+                )
+            )
             number = connection.execute(
                 "INSERT INTO bundle (bundle_id, source, sequence, previous, created, imported_at,"
                 " envelope, covered, used, no_usage_from, no_usage_to)"
@@ -125,7 +139,16 @@ class Ledger:
                 ),
             ).lastrowid
             for identifier, record in bundle.records():
-                known += not self._add_record(number, identifier, record, now, bundle.name)
+                if self._add_record(number, identifier, record, now, bundle.name):
+                    kind = self.catalog.kind(record.kind)
+                    note_window(timeline, record, kind, where=bundle.name)
+                else:
+                    known += 1
+                    conflicts += self._note_conflict(number, identifier, record)
+            connection.executemany(
+                "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?, ?)",
+                [(source, *row) for row in timeline.known()],
+            )
             entry = LedgerBundle(
                 int(number or 0),
                 bundle.document_id,
@@ -137,7 +160,7 @@ class Ledger:
             self.bundle_totals(entry).require_equal(
                 bundle.totals, here="the ledger", there="the bundle"
             )
-        return entry, known
+        return Added(entry, known, conflicts, timeline)
 
     def set_scope(self, bundles: Iterable[LedgerBundle]) -> None:
         """Choose the bundles whose records the following calls are about."""
@@ -231,31 +254,32 @@ class Ledger:
             self._bundle_where(where.format(">", "ASC"), source, sequence),
         )
 
-    def covered(self, source: str) -> list[tuple[Covered, Covered, Window | None]]:
-        """Return per bundle of a source: its windows, those with usage, and those declared without."""
+    def reports(self, source: str) -> list[Report]:
+        """Return what each bundle of a source covers, and whether it is delivered, in order."""
         rows = self._connection.execute(
-            "SELECT covered, used, no_usage_from, no_usage_to FROM bundle WHERE source = ?"
-            " ORDER BY sequence",
+            f"SELECT {_BUNDLE}, imported_at, covered, used, no_usage_from, no_usage_to FROM bundle"
+            " WHERE source = ? ORDER BY sequence",
             (source,),
-        )
+        ).fetchall()
         return [
-            (from_json(covered), from_json(used), None if start is None else (start, end))
-            for covered, used, start, end in rows
+            Report(
+                LedgerBundle(*row[:6]),
+                timestamps.parse(row[6]),
+                from_json(row[7]),
+                from_json(row[8]),
+                None if row[9] is None else (row[9], row[10]),
+                delivered=self.is_delivered(LedgerBundle(*row[:6])),
+            )
+            for row in rows
         ]
-
-    def last_import(self, source: str) -> str:
-        """Return when a bundle of a source was last imported."""
-        row = self._connection.execute(
-            "SELECT max(imported_at) FROM bundle WHERE source = ?", (source,)
-        ).fetchone()
-        return str(row[0])
 
     def bundle_totals(self, bundle: LedgerBundle, state: State | None = None) -> Totals:
         """Return the totals of a bundle's records, or of those in one state."""
         totals = Totals()
         rows = self._connection.execute(
-            "SELECT r.kind, r.payload FROM bundle_record b JOIN record r ON r.number = b.record"
-            " WHERE b.bundle = ? AND (? IS NULL OR r.state = ?)",
+            "SELECT r.kind, coalesce(b.conflict, r.payload) FROM bundle_record b"
+            " JOIN record r ON r.number = b.record WHERE b.bundle = ?"
+            f" AND (? IS NULL OR {_STATE} = ?)",
             (bundle.number, state, state),
         )
         for kind, payload in rows:
@@ -266,7 +290,7 @@ class Ledger:
         """Tell whether every record of a bundle was delivered."""
         row = self._connection.execute(
             "SELECT 1 FROM bundle_record b JOIN record r ON r.number = b.record"
-            " WHERE b.bundle = ? AND r.state != 'delivered' LIMIT 1",
+            f" WHERE b.bundle = ? AND {_STATE} != 'delivered' LIMIT 1",
             (bundle.number,),
         ).fetchone()
         return row is None
@@ -274,12 +298,19 @@ class Ledger:
     def outcomes(self, bundle: LedgerBundle) -> Iterator[JsonObject]:
         """Yield one map per record of a bundle (``schemas/outcome.schema.json``), in order."""
         rows = self._connection.execute(
-            "SELECT r.id, r.state, r.status, r.changed_at, r.detail, r.answer"
+            f"SELECT r.id, {_STATE}, r.status, r.changed_at, r.detail, r.answer, b.conflict IS NOT NULL"
             " FROM bundle_record b JOIN record r ON r.number = b.record"
             " WHERE b.bundle = ? ORDER BY b.record",
             (bundle.number,),
         )
-        for identifier, state, status, changed_at, detail, answer in rows:
+        for identifier, state, status, changed_at, detail, answer, conflict in rows:
+            if conflict:
+                yield {
+                    **dict.fromkeys(("status", "at", "answer")),
+                    **_CONFLICT,
+                    "id": identifier.hex(),
+                }
+                continue
             yield {
                 "id": identifier.hex(),
                 "outcome": "in_doubt" if state == "sending" else state,
@@ -298,6 +329,13 @@ class Ledger:
         found: dict[str, dict[str, int]] = {}
         for kind, state, count in rows:
             found.setdefault(kind, {})[state] = count
+        rows = self._connection.execute(
+            "SELECT r.kind, count(*) FROM bundle_record b JOIN record r ON r.number = b.record"
+            f" WHERE b.conflict IS NOT NULL {'AND b.bundle IN temp.scope' if scoped else ''} GROUP BY 1"
+        )
+        for kind, count in rows:
+            states = found.setdefault(kind, {})
+            states["dead"] = states.get("dead", 0) + count
         return found
 
     def credentials_waiting(self) -> list[str]:
@@ -371,7 +409,7 @@ class Ledger:
             ),
         ).rowcount
         linked = connection.execute(
-            "INSERT OR IGNORE INTO bundle_record SELECT ?, number FROM record WHERE id = ?",
+            "INSERT OR IGNORE INTO bundle_record SELECT ?, number, NULL FROM record WHERE id = ?",
             (bundle, identifier),
         ).rowcount
         if not linked:
@@ -381,3 +419,22 @@ class Ledger:
                 hint="nothing was taken over; the exporter that made this is broken",
             )
         return bool(added)
+
+    def _note_conflict(self, bundle: int | None, identifier: bytes, record: Record) -> bool:
+        """Keep the content of a record that comes under the id of another one; tell whether it does."""
+        kind = self.catalog.kind(record.kind)
+        if kind.identity is None:
+            return False
+        row = self._connection.execute(
+            "SELECT kind, dialect, credential, occurrence, payload, number FROM record WHERE id = ?",
+            (identifier,),
+        ).fetchone()
+        name, dialect, credential, occurrence, payload, number = row
+        there = Record(name, dialect, credential, occurrence, codec.decode_own(payload))
+        if lasting_digest(there, kind) == lasting_digest(record, kind):
+            return False
+        self._connection.execute(
+            "UPDATE bundle_record SET conflict = ? WHERE bundle = ? AND record = ?",
+            (codec.encode(record.payload), bundle, number),
+        )
+        return True

@@ -1,10 +1,12 @@
 """The ledger's tables, and the values that go in and out of it."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from airgap.catalog import JsonObject
 from airgap.records import Record
+from airgap.windows import Covered, Timeline, Window, micros
 
 State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
@@ -26,6 +28,13 @@ CREATE TABLE bundle (
     no_usage_to INTEGER,
     UNIQUE (source, sequence)
 ) STRICT;
+CREATE TABLE known_window (
+    source TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    windows BLOB NOT NULL,
+    PRIMARY KEY (source, kind, credential)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE record (
     number INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -54,6 +63,7 @@ CREATE INDEX event_by_record ON event (record);
 CREATE TABLE bundle_record (
     bundle INTEGER NOT NULL REFERENCES bundle,
     record INTEGER NOT NULL REFERENCES record,
+    conflict BLOB,
     PRIMARY KEY (bundle, record)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bundle_by_record ON bundle_record (record);
@@ -88,6 +98,49 @@ class LedgerBundle:
     sequence: int
     previous: str | None
     created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a bundle that was taken in.
+
+    Args:
+        bundle: the ledger's entry.
+        known: records that were there already by another bundle.
+        conflicts: of these, records that came with other content.
+        timeline: windows of the new records, knowing those that came before.
+    """
+
+    bundle: LedgerBundle
+    known: int
+    conflicts: int
+    timeline: Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a bundle covers.
+
+    Args:
+        bundle: the bundle.
+        imported_at: when it was taken in.
+        covered: windows of its records, per kind.
+        used: of these, in which something was counted.
+        no_usage: the time that it declares to be without usage, or None.
+        delivered: whether every record of it was delivered.
+    """
+
+    bundle: LedgerBundle
+    imported_at: datetime
+    covered: Covered
+    used: Covered
+    no_usage: Window | None
+    delivered: bool
+
+    @property
+    def end(self) -> int:
+        """Up to when it can report: when it was made, and never later than when it came."""
+        return min(self.bundle.created, micros(self.imported_at))
 
 
 @dataclass(frozen=True, slots=True)

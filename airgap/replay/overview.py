@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from airgap import findings, windows
+from airgap import findings, timestamps, windows
 from airgap.errors import AirgapError, PartialDeliveryError, SequenceError
 from airgap.replay import chain
 from airgap.replay.chain import Standing
 from airgap.replay.ledger import Ledger
 from airgap.text import plural
+from airgap.windows import Coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,25 @@ class WorkstationOverview:
 
 
 def look(
-    ledger: Ledger, now: datetime, *, gap_over: timedelta, max_age: timedelta
+    ledger: Ledger, now: datetime, *, gap_over: timedelta, max_age: timedelta, importing: bool
 ) -> WorkstationOverview:
-    """Return how a ledger stands; arguments as for ``overview.look`` of the isolated side."""
+    """Return how a ledger stands.
+
+    Args:
+        ledger: the ledger.
+        now: the present.
+        gap_over: longest time without a record that is no gap.
+        max_age: how old what was reported may be, and how long something may be undelivered.
+        importing: whether an import runs; else what is being sent was cut off, and is doubt.
+    """
     states = ledger.states(scoped=False)
     tolerance = gap_over // timedelta(microseconds=1)
     names = sorted({bundle.source for bundle in ledger.bundles()})
     sources = [_source(ledger, name, tolerance) for name in names]
     problems: list[AirgapError] = []
     doubt, dead = (sum(s.get(n, 0) for s in states.values()) for n in ("in_doubt", "dead"))
+    if not importing:
+        doubt += sum(found.get("sending", 0) for found in states.values())
     if doubt or dead:
         problems.append(
             PartialDeliveryError(
@@ -72,21 +83,44 @@ def look(
                 "`airgap export --no-usage`",
             )
         )
-    for source in sources:
-        oldest = windows.instant(ledger.bundles(source.standing.source)[0].created)
-        for error in findings.overdue(source.delivered_to or oldest, now, max_age):
-            error.where = source.standing.source
-            problems.append(error)
+    if not sources:
+        problems += findings.overdue(["nothing was imported yet"], max_age, "the ledger")
+    for name in names:
+        problems += findings.overdue(_late(ledger, name, now, max_age), max_age, name)
     return WorkstationOverview(states, sources, problems)
 
 
+def _late(ledger: Ledger, source: str, now: datetime, max_age: timedelta) -> list[str]:
+    """Return what of a source is too old to be undelivered, or how long nothing came."""
+    reports = ledger.reports(source)
+    said = [
+        f"bundle {report.bundle.sequence}, imported {timestamps.to_text(report.imported_at)},"
+        " is not delivered as a whole"
+        for report in reports
+        if not report.delivered and now - report.imported_at > max_age
+    ]
+    delivered = [report for report in reports if report.delivered]
+    declared = Coverage(
+        (report.no_usage[0], min(report.no_usage[1], report.end))
+        for report in delivered
+        if report.no_usage is not None
+    )
+    parts = [windows.clipped(report.covered, report.end) for report in delivered]
+    kinds = windows.survey(parts, declared, 0, regular=frozenset())
+    said.extend(f"delivered: {words}" for words in findings.late(kinds, now, max_age))
+    newest = max(report.imported_at for report in reports)
+    if now - newest > max_age:
+        said.append(f"no bundle came since {timestamps.to_text(newest)}")
+    return said
+
+
 def _source(ledger: Ledger, name: str, tolerance: int) -> SourceLine:
-    bundles = ledger.bundles(name)
-    delivered = [windows.instant(b.created) for b in bundles if ledger.is_delivered(b)]
+    reports = ledger.reports(name)
+    ends = [windows.instant(report.end) for report in reports if report.delivered]
     return SourceLine(
         chain.standing(ledger, name, tolerance),
-        len(bundles),
-        bundles[-1].sequence,
-        ledger.last_import(name),
-        max(delivered, default=None),
+        len(reports),
+        reports[-1].bundle.sequence,
+        timestamps.to_text(max(report.imported_at for report in reports)),
+        max(ends, default=None),
     )

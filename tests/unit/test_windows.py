@@ -69,12 +69,8 @@ def test_a_timeline_keeps_apart_what_was_covered_and_what_was_used():
     timeline.add("usage_report", "license:a", at(0), at(5), used=True)
     timeline.add("usage_report", "license:a", at(60), at(55), used=False)
     assert timeline.backwards == 1
-    assert timeline.covered() == {
-        "usage_report": [
-            (windows.micros(at(0)), windows.micros(at(5))),
-            (windows.micros(at(55)), windows.micros(at(60))),
-        ]
-    }
+    # A window that goes backwards proves nothing about the time between.
+    assert timeline.covered() == {"usage_report": [(windows.micros(at(0)), windows.micros(at(5)))]}
     assert timeline.used() == {"usage_report": [(windows.micros(at(0)), windows.micros(at(5)))]}
     assert windows.from_json(windows.to_json(timeline.covered())) == timeline.covered()
 

@@ -169,23 +169,27 @@ def monitor(home, *options):
 def test_status_says_by_its_exit_status_what_is_overdue(site, beacon, monkeypatch):
     now = datetime(2026, 2, 1, tzinfo=UTC)
     monkeypatch.setattr(timestamps, "system_clock", lambda: now)
-    assert monitor(site.isolated) == (0, [])
+    code, [problem] = monitor(site.isolated)
+    assert (code, problem["found"]) == (10, "nothing was collected yet")
+    code, [problem] = monitor(site.workstation)
+    assert (code, problem["found"]) == (10, "nothing was imported yet")
     site.collect([day(n) for n in range(1, 31)])
     assert monitor(site.isolated) == (0, [])
     now = datetime(2026, 3, 9, tzinfo=UTC)
     code, [problem] = monitor(site.isolated)
     assert code == 10
-    assert problem["found"] == "2026-02-01T00:00:00Z, 36 days ago"
+    assert problem["found"] == "a record collected 2026-02-01T00:00:00Z is not confirmed"
     assert monitor(site.isolated, "--max-age", "37d") == (0, [])
     site.export()
     site.import_(beacon.url)
-    assert monitor(site.workstation) == (0, [])
+    assert monitor(site.workstation, "--max-age", "38d") == (0, [])
     site.apply()
     code, [problem] = monitor(site.isolated)
-    assert problem["found"] == "2026-01-31T00:00:00Z, 37 days ago"
+    assert problem["found"] == "confirmed: usage_report ends 2026-01-31, 37 days ago"
     now += timedelta(days=60)
     code, [problem] = monitor(site.workstation)
     assert (code, problem["where"]) == (10, SOURCE)
+    assert problem["details"] == ["no bundle came since 2026-03-09T00:00:00Z"]
 
 
 def test_the_limits_of_status_can_be_set_in_the_configuration(site):
