@@ -9,7 +9,7 @@ from airgap import __version__, media, timestamps, verify, windows
 from airgap.bundle import reader
 from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
-from airgap.catalog import Catalog
+from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
 from airgap.files import written_whole
 from airgap.findings import Finding
@@ -44,7 +44,7 @@ class Made:
     period: dict[str, str] | None
     size: int
     timeline: Timeline
-    no_usage: dict[str, str] | None
+    no_usage: JsonObject | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Maker:
     now: datetime
     header: Header
     message: str | None
-    no_usage: dict[str, str] | None = None
+    no_usage: JsonObject | None = None
 
     def make(self, max_size: int) -> Made | None:
         """Make the next bundle, or return None where nothing waits and nothing is declared.
@@ -134,12 +134,15 @@ def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> Iterator[Mad
         yield one
 
 
-def check_no_usage(outbox: Outbox, period: tuple[datetime, datetime], now: datetime) -> None:
+def check_no_usage(
+    outbox: Outbox, period: tuple[datetime, datetime], kinds: frozenset[str] | None, now: datetime
+) -> None:
     """Check that a time can be declared to be without usage.
 
     Args:
         outbox: the outbox.
         period: from when to before when; in the past.
+        kinds: the kinds that were without usage, or None for all.
         now: the present.
 
     Raises:
@@ -169,31 +172,37 @@ def check_no_usage(outbox: Outbox, period: tuple[datetime, datetime], now: datet
         )
     parts = [outbox.covered(bundle)[1] for bundle in outbox.bundles()]
     used = windows.merge([*parts, outbox.waiting_timeline().used()])
-    for kind, coverage in used.items():
-        if coverage.meets(windows.micros(start), windows.micros(end)):
-            raise InputRefusedError(
-                f"there was usage in this time: the outbox holds {kind} for it",
-                where=outbox.source,
-                expected="no record that counts anything in the time",
-                found=kind,
-                hint="declare only the time without usage; airgap status shows what is covered",
-            )
+    told = windows.Declaration(windows.micros(start), windows.micros(end), kinds)
+    wrong = windows.contradicted(used, [told])
+    if wrong:
+        raise InputRefusedError(
+            f"there was usage in this time: the outbox holds {', '.join(wrong)} for it",
+            where=outbox.source,
+            expected="no record that counts anything in the time",
+            found=", ".join(wrong),
+            hint="declare only the time without usage (airgap status shows what is covered), or with "
+            "--of only the kinds without it",
+        )
 
 
-def declare_no_usage(maker: Maker, period: tuple[datetime, datetime]) -> Made:
+def declare_no_usage(
+    maker: Maker, period: tuple[datetime, datetime], kinds: frozenset[str] | None
+) -> Made:
     """Make an empty bundle that declares: in this time there was nothing to report.
 
     Args:
         maker: makes it; nothing may wait in its outbox.
         period: from when to before when, as ``check_no_usage`` wants it.
+        kinds: the kinds that were without usage, or None for all.
 
     Raises:
         UsageError: see ``check_no_usage``.
         InputRefusedError: see ``check_no_usage``.
     """
-    check_no_usage(maker.outbox, period, maker.now)
+    check_no_usage(maker.outbox, period, kinds, maker.now)
     start, end = map(timestamps.to_text, period)
-    made = replace(maker, no_usage={"from": start, "to": end}).make(DEFAULT_MAX_SIZE)
+    told = {"from": start, "to": end, "kinds": None if kinds is None else sorted(kinds)}
+    made = replace(maker, no_usage=told).make(DEFAULT_MAX_SIZE)
     assert made is not None
     return made
 

@@ -12,7 +12,7 @@ from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Totals
 from airgap.text import plural
 from airgap.verify import declared
-from airgap.windows import Coverage, Covered, KindCoverage
+from airgap.windows import Covered, Declaration, KindCoverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class BundleLine:
 
     bundle: StoredBundle
     period: dict[str, str] | None
-    no_usage: dict[str, str] | None
+    no_usage: JsonObject | None
     outcomes: dict[str, int]
     proofs: list[str]
     confirmed: bool
@@ -156,8 +156,7 @@ def _unanswered(lines: list[BundleLine]) -> list[AirgapError]:
 def _contradicted(outbox: Outbox, lines: list[BundleLine], waiting: Covered) -> list[AirgapError]:
     """Return an error that names kinds with usage in a time declared to be without."""
     used = windows.merge([*(outbox.covered(line.bundle)[1] for line in lines), waiting])
-    told = _declared(outbox, lines).joined()
-    kinds = [kind for kind, found in sorted(used.items()) if any(found.meets(*w) for w in told)]
+    kinds = windows.contradicted(used, _declared(outbox, lines))
     if not kinds:
         return []
     return [
@@ -195,14 +194,10 @@ def _line(outbox: Outbox, bundle: StoredBundle, proofs: list[str]) -> BundleLine
     )
 
 
-def _declared(outbox: Outbox, lines: list[BundleLine]) -> Coverage:
-    told = Coverage()
-    for line in lines:
-        manifest = outbox.manifest(line.bundle)
-        window = declared(manifest) if manifest is not None else None
-        if window is not None:
-            told.add(*window)
-    return told
+def _declared(outbox: Outbox, lines: list[BundleLine]) -> list[Declaration]:
+    manifests = [outbox.manifest(line.bundle) for line in lines]
+    told = [declared(manifest) for manifest in manifests if manifest is not None]
+    return [one for one in told if one is not None]
 
 
 def _covered(

@@ -35,7 +35,7 @@ from airgap.records import (
     record_id,
 )
 from airgap.trust.store import Role, TrustedKey, TrustStore
-from airgap.windows import Timeline, Window, micros
+from airgap.windows import Declaration, Timeline, micros
 
 _SEAL = object()
 # The manifest's schema allows 1,024 credentials and names, and 4,096 measures of a kind, of which
@@ -117,7 +117,7 @@ class VerifiedBundle(_Verified):
         return timestamps.parse(self.manifest["created_at"])
 
     @property
-    def no_usage(self) -> Window | None:
+    def no_usage(self) -> Declaration | None:
         """The time for which the source declares that there was nothing to report."""
         return declared(self.manifest)
 
@@ -200,12 +200,13 @@ def verify_bundle(
     return bundle
 
 
-def declared(manifest: JsonObject) -> Window | None:
+def declared(manifest: JsonObject) -> Declaration | None:
     """Return the time for which a manifest declares that there was no usage, or None."""
     told = manifest["no_usage"]
     if told is None:
         return None
-    return micros(timestamps.parse(told["from"])), micros(timestamps.parse(told["to"]))
+    start, end = (micros(timestamps.parse(told[name])) for name in ("from", "to"))
+    return Declaration(start, end, None if told["kinds"] is None else frozenset(told["kinds"]))
 
 
 def verify_receipt(
@@ -297,7 +298,7 @@ def _check_declaration(manifest: JsonObject, *, where: str) -> None:
             expected="0 records",
             found=str(manifest["records"]),
         )
-    if told[1] <= told[0]:
+    if told.end <= told.start:
         raise DamagedError(
             "the time without usage ends before it starts",
             where=where,

@@ -9,7 +9,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -236,9 +236,42 @@ class KindCoverage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A time declared to be without usage.
+
+    Args:
+        start: from when, in microseconds since 1970.
+        end: to before when.
+        kinds: the kinds it is about, or None for all.
+    """
+
+    start: int
+    end: int
+    kinds: frozenset[str] | None
+
+    def until(self, end: int) -> "Declaration":
+        """Return it without what lies at or after ``end``."""
+        return replace(self, end=min(self.end, end))
+
+    def is_about(self, kind: str) -> bool:
+        """Tell whether it is about a kind."""
+        return self.kinds is None or kind in self.kinds
+
+
+def contradicted(used: Mapping[str, Coverage], declarations: Iterable[Declaration]) -> list[str]:
+    """Return the kinds with usage in a time declared to be without."""
+    told = list(declarations)
+    return [
+        kind
+        for kind, coverage in sorted(used.items())
+        if any(d.is_about(kind) and coverage.meets(d.start, d.end) for d in told)
+    ]
+
+
 def survey(
     parts: Iterable[Mapping[str, list[Window]]],
-    declared: Coverage,
+    declarations: Iterable[Declaration],
     tolerance: int,
     *,
     regular: frozenset[str],
@@ -251,21 +284,26 @@ def survey(
 
     Args:
         parts: windows per kind, of each bundle.
-        declared: time declared to be without usage, which covers every kind.
+        declarations: times declared to be without usage, which cover the kinds they are about.
         tolerance: longest time without a record that is no gap, in microseconds.
         regular: the kinds that are reported at all times.
         unknown: time for which others hold the reports, and which is no gap therefore.
     """
-    merged = merge(parts) or ({"no usage": Coverage()} if declared.joined() else {})
-    others = [*declared.joined(), *(unknown.joined() if unknown else [])]
-    anything = [*others, *(window for c in merged.values() for window in c.joined())]
+    told = [d for d in declarations if d.start < d.end]
+    merged = merge(parts)
+    named = set().union(*(d.kinds for d in told if d.kinds is not None))
+    for kind in named or ([] if merged or not told else ["no usage"]):
+        merged.setdefault(kind, Coverage())
+    unheld = unknown.joined() if unknown else []
+    everything = [(d.start, d.end) for d in told if d.kinds is None]
+    anything = [*unheld, *everything, *(window for c in merged.values() for window in c.joined())]
     found: list[KindCoverage] = []
     for kind, coverage in sorted(merged.items()):
-        own = [*coverage.joined(), *declared.joined()]
+        own = [*coverage.joined(), *((d.start, d.end) for d in told if d.is_about(kind))]
         if not own:
             continue
         start, end = min(first for first, _ in own), max(last for _, last in own)
-        held = Coverage([*own, *others] if kind in regular else anything)
+        held = Coverage([*own, *(unheld if kind in regular else anything)])
         holes = [g for g in gaps(held.joined(tolerance)) if g[0] >= start and g[1] <= end]
         found.append(KindCoverage(kind, start, end, holes))
     return found

@@ -23,7 +23,7 @@ def deliver_with_deadline(folder):
     schemas = catalog.load()
     ledger = Ledger(folder / "ledger.sqlite", schemas, timestamps.system_clock)
     ledger._connection.execute(
-        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL)"
+        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
     )
     [record] = records_of(report(1), b"", schemas, Rules(), where="test")
     identifier = record_id("s", record, schemas.kind(record.kind))

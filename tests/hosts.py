@@ -192,11 +192,11 @@ class Hosts:
         with self.process(dies):
             if used and year == 2026:
                 with pytest.raises(InputRefusedError):
-                    export.check_no_usage(self.outbox, period, self.now)
+                    export.check_no_usage(self.outbox, period, None, self.now)
                 return
-            export.check_no_usage(self.outbox, period, self.now)
+            export.check_no_usage(self.outbox, period, None, self.now)
             list(export.make_bundles(self.maker()))
-            export.declare_no_usage(self.maker(), period)
+            export.declare_no_usage(self.maker(), period, None)
         self.note_bundles()
 
     def take_away(self, older_than: timedelta, dies: int | None) -> None:

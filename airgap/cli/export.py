@@ -51,6 +51,9 @@ from airgap.trust import store as trust_store
     metavar="FROM..TO",
     help="Declare, signed, that there was nothing to report in this time (UTC).",
 )
+@click.option(
+    "--of", "kinds", multiple=True, metavar="KIND", help="With --no-usage: only this kind."
+)
 @click.option("--force", is_flag=True, help="Replace files of the same name with other content.")
 @click.option("--message-in-bundle", is_flag=True, help="Put --message into the bundles as well.")
 @click.option(
@@ -69,6 +72,7 @@ def command(
     key_choice: str | None,
     passphrase_file: Path | None,
     no_usage: tuple[datetime, datetime] | None,
+    kinds: tuple[str, ...],
     *,
     again: bool,
     sign_again: bool,
@@ -98,6 +102,7 @@ def command(
     words = _words(out, schemas, wanted=message_in_bundle)
     if sign_again and not again:
         raise UsageError("--sign-again goes with --again", hint="see the command's --help")
+    only = frozenset(schemas.kind(kind).name for kind in kinds) or None
     now = timestamps.system_clock()
     outbox = Outbox(home.outbox_path, home.name, schemas)
     made: list[Made] = []
@@ -105,7 +110,7 @@ def command(
     try:
         with exclusive(home.path / "export.lock", "export"):
             if no_usage is not None:
-                export.check_no_usage(outbox, no_usage, now)
+                export.check_no_usage(outbox, no_usage, only, now)
             if outbox.has_waiting() or no_usage is not None or sign_again:
                 key = home.private_key(key_choice, ask_passphrase(passphrase_file))
                 maker = Maker(
@@ -119,7 +124,7 @@ def command(
                     _record_made(one)
                     made.append(one)
                 if no_usage is not None:
-                    made.append(export.declare_no_usage(maker, no_usage))
+                    made.append(export.declare_no_usage(maker, no_usage, only))
                     _record_made(made[-1])
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
@@ -195,7 +200,8 @@ def _record_made(one: Made) -> None:
 def _say_made(out: Output, home: Home, one: Made) -> None:
     title = f"Bundle {one.bundle.sequence} of {home.name}, {size(one.size)}"
     if one.no_usage:
-        out.say(f"{title}: declares no usage {one.no_usage['from']} .. {one.no_usage['to']}")
+        of = f" of {', '.join(one.no_usage['kinds'])}" if one.no_usage["kinds"] else ""
+        out.say(f"{title}: declares no usage{of} {one.no_usage['from']} .. {one.no_usage['to']}")
         return
     period = f"{one.period['from']} .. {one.period['to']}" if one.period else "no period"
     out.say(f"{title}, {period}")

@@ -39,7 +39,8 @@ def show_imported(out: Output, result: Imported) -> None:
     title = f"{result.path}: bundle {manifest['sequence']} of {manifest['source']}"
     declared = manifest["no_usage"]
     if result.new and declared:
-        out.say(f"{title}: verified, declares no usage {declared['from']} .. {declared['to']}")
+        of = f" of {', '.join(declared['kinds'])}" if declared["kinds"] else ""
+        out.say(f"{title}: verified, declares no usage{of} {declared['from']} .. {declared['to']}")
     elif result.new:
         known = f", {result.known:,} of them known from another bundle" if result.known else ""
         out.say(f"{title}: verified, {plural(manifest['records'], 'record')}{known}")

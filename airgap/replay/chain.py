@@ -10,7 +10,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import Added, LedgerBundle
 from airgap.text import plural
 from airgap.verify import VerifiedBundle
-from airgap.windows import Coverage, KindCoverage
+from airgap.windows import KindCoverage
 
 _MOST_NAMED = 100
 
@@ -83,7 +83,7 @@ def odd(bundle: VerifiedBundle, now: datetime, added: Added | None = None) -> li
                 f"clock says {timestamps.to_text(now)}: one of the two is wrong",
             )
         )
-    if bundle.no_usage is not None and windows.instant(bundle.no_usage[1]) > now + AHEAD:
+    if bundle.no_usage is not None and windows.instant(bundle.no_usage.end) > now + AHEAD:
         found.append(
             Finding(
                 "no-usage-in-the-future",
@@ -150,22 +150,11 @@ def standing(ledger: Ledger, source: str, tolerance: int) -> Standing:
         tolerance: longest time without a report that is no gap, in microseconds.
     """
     reports = ledger.reports(source)
-    declared = Coverage(
-        (report.no_usage[0], min(report.no_usage[1], report.end))
-        for report in reports
-        if report.no_usage is not None
-    )
+    told = [r.no_usage.until(r.end) for r in reports if r.no_usage is not None]
     used = windows.merge(report.used for report in reports)
-    contradicted = [
-        kind
-        for kind, coverage in sorted(used.items())
-        if any(coverage.meets(start, end) for start, end in declared.joined())
-    ]
     regular = frozenset(kind.name for kind in ledger.catalog.kinds.values() if kind.regular)
-    kinds = windows.survey(
-        (report.covered for report in reports), declared, tolerance, regular=regular
-    )
-    return Standing(source, missing(ledger, source), kinds, contradicted)
+    kinds = windows.survey((report.covered for report in reports), told, tolerance, regular=regular)
+    return Standing(source, missing(ledger, source), kinds, windows.contradicted(used, told))
 
 
 def _refuse_backdated(ledger: Ledger, bundle: VerifiedBundle) -> None:

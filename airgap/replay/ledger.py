@@ -31,7 +31,7 @@ from airgap.replay.ledger_layout import (
     State,
 )
 from airgap.verify import VerifiedBundle
-from airgap.windows import Timeline, from_json, to_json
+from airgap.windows import Declaration, Timeline, from_json, to_json
 
 _SCOPE = (
     "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
@@ -123,8 +123,8 @@ class Ledger:
             )
             number = connection.execute(
                 "INSERT INTO bundle (bundle_id, source, sequence, previous, created, imported_at,"
-                " envelope, covered, used, no_usage_from, no_usage_to)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " envelope, covered, used, no_usage_from, no_usage_to, no_usage_kinds)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     bundle.document_id,
                     bundle.source,
@@ -135,7 +135,7 @@ class Ledger:
                     bundle.envelope.encode(),
                     to_json(bundle.timeline.covered()),
                     to_json(bundle.timeline.used()),
-                    *(bundle.no_usage or (None, None)),
+                    *_columns(bundle.no_usage),
                 ),
             ).lastrowid
             for identifier, record in bundle.records():
@@ -257,8 +257,8 @@ class Ledger:
     def reports(self, source: str) -> list[Report]:
         """Return what each bundle of a source covers, and whether it is delivered, in order."""
         rows = self._connection.execute(
-            f"SELECT {_BUNDLE}, imported_at, covered, used, no_usage_from, no_usage_to FROM bundle"
-            " WHERE source = ? ORDER BY sequence",
+            f"SELECT {_BUNDLE}, imported_at, covered, used, no_usage_from, no_usage_to, no_usage_kinds"
+            " FROM bundle WHERE source = ? ORDER BY sequence",
             (source,),
         ).fetchall()
         return [
@@ -267,7 +267,7 @@ class Ledger:
                 timestamps.parse(row[6]),
                 from_json(row[7]),
                 from_json(row[8]),
-                None if row[9] is None else (row[9], row[10]),
+                _declaration(*row[9:]),
                 delivered=self.is_delivered(LedgerBundle(*row[:6])),
             )
             for row in rows
@@ -438,3 +438,17 @@ class Ledger:
             (codec.encode(record.payload), bundle, number),
         )
         return True
+
+
+def _columns(told: Declaration | None) -> tuple[object, ...]:
+    """Return a declaration as the bundle's columns."""
+    if told is None:
+        return (None, None, None)
+    return (told.start, told.end, None if told.kinds is None else json.dumps(sorted(told.kinds)))
+
+
+def _declaration(start: int | None, end: int | None, kinds: str | None) -> Declaration | None:
+    """Return the declaration in a bundle's columns, or None."""
+    if start is None or end is None:
+        return None
+    return Declaration(start, end, None if kinds is None else frozenset(json.loads(kinds)))

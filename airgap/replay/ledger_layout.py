@@ -6,7 +6,7 @@ from typing import Literal
 
 from airgap.catalog import JsonObject
 from airgap.records import Record
-from airgap.windows import Covered, Timeline, Window, micros
+from airgap.windows import Covered, Declaration, Timeline, micros
 
 State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
@@ -26,6 +26,7 @@ CREATE TABLE bundle (
     used TEXT NOT NULL,
     no_usage_from INTEGER,
     no_usage_to INTEGER,
+    no_usage_kinds TEXT,
     UNIQUE (source, sequence)
 ) STRICT;
 CREATE TABLE known_window (
@@ -134,7 +135,7 @@ class Report:
     imported_at: datetime
     covered: Covered
     used: Covered
-    no_usage: Window | None
+    no_usage: Declaration | None
     delivered: bool
 
     @property

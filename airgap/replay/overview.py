@@ -9,7 +9,6 @@ from airgap.replay import chain
 from airgap.replay.chain import Standing
 from airgap.replay.ledger import Ledger
 from airgap.text import plural
-from airgap.windows import Coverage
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +99,9 @@ def _late(ledger: Ledger, source: str, now: datetime, max_age: timedelta) -> lis
         if not report.delivered and now - report.imported_at > max_age
     ]
     delivered = [report for report in reports if report.delivered]
-    declared = Coverage(
-        (report.no_usage[0], min(report.no_usage[1], report.end))
-        for report in delivered
-        if report.no_usage is not None
-    )
+    told = [r.no_usage.until(r.end) for r in delivered if r.no_usage is not None]
     parts = [windows.clipped(report.covered, report.end) for report in delivered]
-    kinds = windows.survey(parts, declared, 0, regular=frozenset())
+    kinds = windows.survey(parts, told, 0, regular=frozenset())
     said.extend(f"delivered: {words}" for words in findings.late(kinds, now, max_age))
     newest = max(report.imported_at for report in reports)
     if now - newest > max_age:

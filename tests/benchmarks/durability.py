@@ -61,7 +61,7 @@ def filled(path: Path, kind: str, count: int) -> Ledger:
     connection = ledger.database.connection
     with ledger.database.transaction():
         connection.execute(
-            "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL)"
+            "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
         )
         for value in values(kind, count):
             for record in records_of(value, b"", SCHEMAS, Rules(), where="benchmark"):

@@ -69,7 +69,7 @@ def load(ledger, *values):
     """Put requests into the ledger as if a bundle had brought them."""
     connection = ledger._connection
     connection.execute(
-        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL)"
+        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
     )
     for value in values:
         for record in records_of(value, json.dumps(value).encode(), SCHEMAS, Rules(), where="test"):

@@ -28,7 +28,7 @@ STRANGER = keys.from_seed(b"airgap test vector stranger key!")
 MADE_AT = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 SOURCE = "vector.site"
 CHUNK_SIZE = 2048
-NO_USAGE = {"from": "2026-01-10T00:00:00Z", "to": "2026-01-13T00:00:00Z"}
+NO_USAGE = {"from": "2026-01-10T00:00:00Z", "to": "2026-01-13T00:00:00Z", "kinds": None}
 
 
 def records() -> list[Record]:

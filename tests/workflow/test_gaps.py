@@ -217,7 +217,20 @@ def test_a_declaration_beside_records_is_no_bundle(site):
         bundle = verify.verify_bundle(stream, name="b", trust=site.trust, catalog=catalog.load())
     manifest = {
         **bundle.manifest,
-        "no_usage": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
+        "no_usage": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "kinds": None},
     }
     with pytest.raises(DamagedError, match="declares that there was no usage"):
         verify._check_declaration(manifest, where="b")
+
+
+def test_one_kind_can_be_declared_to_be_without_usage_while_another_goes_on(site, beacon):
+    hours = dict.fromkeys(("start_insertion_time", "start_interval_time"), "2026-01-03T00:00:00Z")
+    hours |= dict.fromkeys(("end_insertion_time", "end_interval_time"), "2026-01-04T00:00:00Z")
+    traces = {"license": LICENSE, "trace_transactions": [transaction(1, **hours)]}
+    site.collect([day(1), day(5), traces])
+    refused = site.export("--no-usage", "2026-01-02..2026-01-05", code=3).output
+    assert "the outbox holds trace_transactions for it" in refused
+    site.export("--no-usage", "2026-01-02..2026-01-05", "--of", "usage_report")
+    assert "declares no usage of usage_report" in site.import_(beacon.url, "--strict").output
+    assert monitor(site.isolated, "--max-age", "9000d")[0] == 0
+    site.export("--no-usage", "2026-01-06..2026-01-07", "--of", "nonsense", code=3)
