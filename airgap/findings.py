@@ -52,7 +52,7 @@ def of_timeline(timeline: Timeline, now: datetime, clock: str) -> list[Finding]:
         found.append(
             Finding(
                 "window-backwards",
-                f"{plural(timeline.backwards, 'record')} end before they start: a clock was set back",
+                f"{plural(timeline.backwards, 'window')} going backwards: a clock was set back",
             )
         )
     if timeline.newest is not None and windows.instant(timeline.newest) > now + AHEAD:

@@ -35,6 +35,11 @@ def size(count: int) -> str:
     return f"{value:.1f} PiB"
 
 
+def waits(count: int) -> str:
+    """Return ``1 record waits`` or ``1,234 records wait``."""
+    return plural(count, "record waits", "records wait")
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return ``1 record`` or ``1,234 records``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

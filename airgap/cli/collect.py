@@ -24,7 +24,7 @@ from airgap.findings import Finding, as_json, of_timeline
 from airgap.home import Home
 from airgap.outbox import Outbox
 from airgap.records import Record, Totals
-from airgap.text import plural, printable
+from airgap.text import plural, printable, waits
 
 
 @airgap_command("collect", audited=True)
@@ -87,7 +87,7 @@ def command(
             )
             known = found.read.records - found.new.records
             out.say(
-                f"{'standard input' if source == '-' else source}: "
+                f"{'standard input' if source == '-' else printable(source, 300)}: "
                 f"{plural(found.read.records, 'record')} read, {found.new.records:,} new, "
                 f"{known:,} known already"
             )
@@ -109,7 +109,7 @@ def command(
     for fingerprint in sorted(fingerprints):
         out.say(f"Credential taken out or named: {fingerprint}")
     out.say(
-        f"Wrote {home.outbox_path}: {plural(waiting.records, 'record')} wait for a bundle. "
+        f"Wrote {home.outbox_path}: {waits(waiting.records)} for a bundle. "
         "Next: airgap export --to FOLDER"
     )
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -360,10 +361,11 @@ def credential_options(function: _F) -> _F:
 def gap_option(function: _F) -> _F:
     """Add ``--gap-over``."""
     from airgap.cli.types import Duration
+    from airgap.windows import SEAM
 
     return click.option(
         "--gap-over",
-        type=Duration(),
+        type=Duration(timedelta(microseconds=SEAM)),
         default="1d",
         show_default=True,
         help="Longest time without a record that is no gap: 36h, 3d, 2w.",

@@ -24,7 +24,7 @@ from airgap.replay.delivery import Report
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
 from airgap.replay.receipts import MadeReceipt
-from airgap.text import plural, printable
+from airgap.text import plural, printable, waits
 
 
 def show_imported(out: Output, result: Imported) -> None:
@@ -202,7 +202,7 @@ def finish(
 
 def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
     """Return what keeps the run from being done, or None."""
-    left = f"{plural(total['waiting'], 'record')} wait"
+    left = waits(total["waiting"])
     if report.stop == "interrupted":
         return InterruptedRunError(
             f"stopped by you; {left}", hint="go on with the same options: airgap import --resume"

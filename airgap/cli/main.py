@@ -55,6 +55,7 @@ class LazyGroup(click.Group):
 
 
 @click.command(
+    "airgap",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try it: airgap demo",

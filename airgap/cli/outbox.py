@@ -12,7 +12,7 @@ from airgap.cli.types import Duration
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.outbox import Outbox
-from airgap.text import plural, printable
+from airgap.text import plural, printable, waits
 from airgap.trust import store as trust_store
 
 
@@ -119,7 +119,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
     if voided:
         out.say(f"Void, their records wait again: bundle {', '.join(map(str, voided))}")
     out.say(
-        f"The next bundle is {done.sequence + 1}; {plural(waiting, 'record')} wait for it. "
+        f"The next bundle is {done.sequence + 1}; {waits(waiting)} for it. "
         f"Wrote {home.outbox_path}."
     )
     out.say("Next: airgap collect what came since the snapshot, then airgap export --to FOLDER")

@@ -1,6 +1,6 @@
 """Types of options: sizes, durations, and times from .. to."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -30,9 +30,16 @@ class Size(click.ParamType[int]):
 
 
 class Duration(click.ParamType[timedelta]):
-    """A number of weeks, days, hours, minutes or seconds: 5w, 35d, 36h, 90m, 30s."""
+    """A number of weeks, days, hours, minutes or seconds: 5w, 35d, 36h, 90m, 30s.
+
+    Args:
+        least: shortest one there may be.
+    """
 
     name = "duration"
+
+    def __init__(self, least: timedelta = timedelta(0)) -> None:
+        self.least = least
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -44,7 +51,10 @@ class Duration(click.ParamType[timedelta]):
         number, unit = text[:-1], _UNITS.get(text[-1:])
         if unit is None or not (number.isascii() and number.isdecimal()) or len(number) > 5:
             self.fail("give a number and w, d, h, m or s, for instance 35d, 36h or 90m", param, ctx)
-        return timedelta(**{unit: int(number)})
+        found = timedelta(**{unit: int(number)})
+        if found < self.least:
+            self.fail(f"give at least {self.least.total_seconds():g}s", param, ctx)
+        return found
 
 
 class Period(click.ParamType[tuple[datetime, datetime]]):
@@ -75,5 +85,5 @@ class Period(click.ParamType[tuple[datetime, datetime]]):
 def _moment(text: str) -> datetime:
     text = text.strip()
     if len(text) == 10:
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return timestamps.parse(f"{text}T00:00:00Z")
     return timestamps.parse(text).replace(microsecond=0)

@@ -78,7 +78,7 @@ def test_a_site_without_usage_proves_it_by_a_signed_empty_bundle(site, beacon):
     site.collect([day(5)])
     result = site.export("--no-usage", "2026-01-02..2026-01-05")
     assert "declares no usage 2026-01-02T00:00:00Z .. 2026-01-05T00:00:00Z" in result.output
-    site.import_(beacon.url, "--strict", "--gap-over", "1s")
+    site.import_(beacon.url, "--strict", "--gap-over", "1m")
     site.apply()
     bundles = site.status()["bundles"]
     assert [b["confirmed"] for b in bundles] == [True, True, True]
