@@ -156,6 +156,11 @@ class Catalog:
         """Return sample requests with made-up keys, as JSON lines."""
         return self._root.joinpath("samples.jsonl").read_bytes()
 
+    @property
+    def regular(self) -> frozenset[str]:
+        """The kinds that an installation that runs reports at all times."""
+        return frozenset(kind.name for kind in self.kinds.values() if kind.regular)
+
     def is_valid(self, name: str, instance: object) -> bool:
         """Tell whether a value passes a schema; the fast validator decides."""
         validator = self._fast.get(name)

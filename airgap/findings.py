@@ -66,9 +66,17 @@ def of_timeline(timeline: Timeline, now: datetime, clock: str) -> list[Finding]:
     return found
 
 
-def late(kinds: Iterable[KindCoverage], now: datetime, max_age: timedelta) -> list[str]:
-    """Return one sentence per kind whose reports end too long ago."""
-    ages = [(kind, now - windows.instant(kind.end)) for kind in kinds]
+def late(
+    kinds: Iterable[KindCoverage], regular: frozenset[str], now: datetime, max_age: timedelta
+) -> list[str]:
+    """Return one sentence per kind whose reports end too long ago.
+
+    A kind that is reported at all times is judged by itself; without any such, the newest of the
+    others is, since they have nothing to report where nothing was used.
+    """
+    found = sorted(kinds, key=lambda kind: kind.end)
+    judged = [kind for kind in found if kind.kind in regular] or found[-1:]
+    ages = [(kind, now - windows.instant(kind.end)) for kind in judged]
     return [
         f"{kind.kind} ends {windows.short(kind.end)}, {plural(age.days, 'day')} ago"
         for kind, age in ages

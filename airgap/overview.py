@@ -129,7 +129,10 @@ def _late(
         and not line.bundle.adopted
         and now - timestamps.parse(line.bundle.created_at) > max_age
     )
-    said.extend(f"confirmed: {words}" for words in findings.late(confirmed, now, max_age))
+    said.extend(
+        f"confirmed: {words}"
+        for words in findings.late(confirmed, outbox.catalog.regular, now, max_age)
+    )
     if oldest is None and not any(not line.bundle.adopted for line in lines):
         said.append("nothing was collected yet")
     return said
@@ -210,12 +213,11 @@ def _covered(
         )
         for line in lines
     ]
-    regular = frozenset(kind.name for kind in outbox.catalog.kinds.values() if kind.regular)
     return windows.survey(
         [*parts, more],
         _declared(outbox, lines),
         tolerance,
-        regular=regular,
+        regular=outbox.catalog.regular,
         unknown=outbox.unknown_time(),
     )
 

@@ -152,8 +152,9 @@ def standing(ledger: Ledger, source: str, tolerance: int) -> Standing:
     reports = ledger.reports(source)
     told = [r.no_usage.until(r.end) for r in reports if r.no_usage is not None]
     used = windows.merge(report.used for report in reports)
-    regular = frozenset(kind.name for kind in ledger.catalog.kinds.values() if kind.regular)
-    kinds = windows.survey((report.covered for report in reports), told, tolerance, regular=regular)
+    kinds = windows.survey(
+        (report.covered for report in reports), told, tolerance, regular=ledger.catalog.regular
+    )
     return Standing(source, missing(ledger, source), kinds, windows.contradicted(used, told))
 
 

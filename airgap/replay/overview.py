@@ -102,7 +102,10 @@ def _late(ledger: Ledger, source: str, now: datetime, max_age: timedelta) -> lis
     told = [r.no_usage.until(r.end) for r in delivered if r.no_usage is not None]
     parts = [windows.clipped(report.covered, report.end) for report in delivered]
     kinds = windows.survey(parts, told, 0, regular=frozenset())
-    said.extend(f"delivered: {words}" for words in findings.late(kinds, now, max_age))
+    said.extend(
+        f"delivered: {words}"
+        for words in findings.late(kinds, ledger.catalog.regular, now, max_age)
+    )
     newest = max(report.imported_at for report in reports)
     if now - newest > max_age:
         said.append(f"no bundle came since {timestamps.to_text(newest)}")
