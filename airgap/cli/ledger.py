@@ -154,7 +154,7 @@ def _say_record(out: Output, shown: dict[str, Any]) -> None:
     out.say(
         f"State: {shown['state'].replace('_', ' ')} since {shown['since']}, "
         f"{plural(shown['attempts'], 'attempt')}"
-        + (", may have been counted by one of them" if shown["may_have_been_counted"] else "")
+        + ("; it may have been counted" if shown["may_have_been_counted"] else "")
     )
     out.table(
         ("at", "state", "status#", "reason"),
