@@ -61,6 +61,15 @@ def report(run_count: int = 1, hour: int = 0, **changes: Any) -> dict[str, Any]:
     }
 
 
+def day(number: int, **changes: Any) -> dict[str, Any]:
+    """Return a made-up usage report of a whole day in January 2026."""
+    times = {
+        "from_timestamp": f"2026-01-{number:02d}T00:00:00Z",
+        "to_timestamp": f"2026-01-{number + 1:02d}T00:00:00Z",
+    }
+    return report(number, **times, **changes)
+
+
 def transaction(number: int = 0, **changes: Any) -> dict[str, Any]:
     """Return a made-up trace transaction."""
     return {

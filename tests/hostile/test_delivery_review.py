@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 from servers import always, answer, serving
-from support import LICENSE, SOURCE, report, run, transaction
+from support import LICENSE, SOURCE, day, report, run, transaction
 
 from airgap import catalog, timestamps
 from airgap import home as homes
@@ -149,13 +149,6 @@ def test_receipts_of_other_sources_are_left_aside_and_many_need_no_open_files(si
 
 
 def test_what_was_forgotten_is_no_gap_and_can_not_be_declared_to_be_without_usage(site, beacon):
-    def day(number):
-        return report(
-            number,
-            from_timestamp=f"2026-01-{number:02d}T00:00:00Z",
-            to_timestamp=f"2026-01-{number + 1:02d}T00:00:00Z",
-        )
-
     site.collect([day(1)])
     site.export()
     site.import_(beacon.url)
@@ -478,13 +471,6 @@ def test_a_clock_in_the_future_makes_nothing_look_fresh(site, beacon, monkeypatc
 
 
 def test_a_window_that_goes_backwards_fills_no_gap(site, beacon):
-    def day(number):
-        return report(
-            number,
-            from_timestamp=f"2026-01-{number:02d}T00:00:00Z",
-            to_timestamp=f"2026-01-{number + 1:02d}T00:00:00Z",
-        )
-
     back = report(7, from_timestamp="2026-01-09T00:00:00Z", to_timestamp="2026-01-02T00:00:00Z")
     site.collect([day(1), day(9), back])
     check(site.isolated, "--max-age", "9000d", code=9)

@@ -61,7 +61,6 @@ LONG = [
     ("pwrite64", "", 1),
     ("pwrite64", "ENOSPC", 1),
     ("ftruncate", "EIO", 1),
-    ("openat", "EMFILE", 3),
 ]
 
 

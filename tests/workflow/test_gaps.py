@@ -4,19 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support import LICENSE, SOURCE, report, run, transaction
+from support import LICENSE, SOURCE, day, run, transaction
 
 from airgap import timestamps
 from airgap.errors import DamagedError
-
-
-def day(number, **changes):
-    return report(
-        number,
-        from_timestamp=f"2026-01-{number:02d}T00:00:00Z",
-        to_timestamp=f"2026-01-{number + 1:02d}T00:00:00Z",
-        **changes,
-    )
 
 
 @pytest.fixture

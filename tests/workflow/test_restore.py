@@ -4,20 +4,12 @@ import json
 import shutil
 
 import pytest
-from support import SOURCE, report, run, trusted
+from support import SOURCE, day, run, trusted
 
 from airgap import catalog
 from airgap import home as homes
 from airgap.trust import keys
 from airgap.trust import store as trust_store
-
-
-def day(number):
-    return report(
-        number,
-        from_timestamp=f"2026-01-{number:02d}T00:00:00Z",
-        to_timestamp=f"2026-01-{number + 1:02d}T00:00:00Z",
-    )
 
 
 def snapshot(site, name="snapshot"):
