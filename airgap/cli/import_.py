@@ -39,7 +39,7 @@ from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
-from airgap.replay.receipts import MadeReceipt, check_key, make_receipt
+from airgap.replay.receipts import MadeReceipt, check_key, make_receipt, require_newest
 from airgap.replay.requests import Batch, Request, Routes, check_base, choose_dialect
 from airgap.text import plural, printable
 from airgap.trust import store as trust_store
@@ -206,6 +206,7 @@ class _Plan:
         self, out: Output, ledger: Ledger
     ) -> tuple[list[Imported], list[LedgerBundle], list[chain.Standing]]:
         """Take files into a ledger, name what is missing, and choose what is to be sent."""
+        require_newest(self.home, ledger)
         doubtful = ledger.recover()
         if doubtful:
             out.warn(f"{plural(doubtful, 'record')} of a run that was cut off are now in doubt")

@@ -360,6 +360,11 @@ class Ledger:
         ).fetchone()
         return None if row is None else LastReceipt(*row)
 
+    def receipt_names(self) -> set[str]:
+        """Return the file names of all receipts."""
+        rows = self._connection.execute("SELECT file_name FROM receipt")
+        return {row[0] for row in rows}
+
     def add_receipt(
         self, bundle: LedgerBundle, receipt_id: str, number: int, file_name: str, digest: str
     ) -> None:

@@ -11,7 +11,7 @@ from airgap import __version__, timestamps, verify
 from airgap.bundle.layout import FORMAT, Header
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
-from airgap.errors import TrustError
+from airgap.errors import SequenceError, TrustError
 from airgap.files import written_whole
 from airgap.home import Home
 from airgap.replay.ledger import Ledger
@@ -55,6 +55,27 @@ def check_key(key: PrivateKey, trust: TrustStore) -> None:
             found="revoked" if entry and entry.revoked else roles,
             hint="choose another with --key, or make one with `airgap key generate --name NEW`",
         )
+
+
+def require_newest(home: Home, ledger: Ledger) -> None:
+    """Check that the ledger knows every receipt in the home.
+
+    One that does not was restored from an old copy, and has forgotten what was delivered since.
+
+    Raises:
+        SequenceError: the ledger is older than the home's receipts.
+    """
+    known = ledger.receipt_names()
+    for path in sorted(home.folder("receipts").glob(f"*{RECEIPT_SUFFIX}")):
+        if path.name not in known:
+            raise SequenceError(
+                "the ledger is older than this home's receipts: it was restored from a copy, and would"
+                " deliver again what it has forgotten",
+                where=str(home.ledger_path),
+                expected=f"a ledger that knows {path.name}",
+                found="one that does not",
+                hint="put the newest ledger back, with its -wal file; nothing was sent",
+            )
 
 
 def make_receipt(
@@ -115,7 +136,8 @@ def make_receipt(
             [key.sign],
         )
         receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
-    ledger.add_receipt(bundle, receipt.document_id, number, name, digest)
+        # First the ledger, then the file's name: a receipt in the home is known to its ledger.
+        ledger.add_receipt(bundle, receipt.document_id, number, name, digest)
     return MadeReceipt(folder / name, bundle, outcomes, new=True)
 
 

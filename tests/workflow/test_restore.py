@@ -228,3 +228,18 @@ def test_continuing_is_kept_in_the_audit_log(restored):
     shown = json.loads(run("audit", "show", "--home", restored.isolated, "--json").stdout)
     [entry] = [e for e in shown["entries"] if e["event"] == "continued"]
     assert (entry["sequence"], entry["voided"]) == (3, [])
+
+
+def test_a_ledger_restored_from_an_old_copy_sends_nothing_again(site, beacon):
+    carry(site, beacon, 1)
+    shutil.copy(site.workstation / "ledger.sqlite", site.root / "old.sqlite")
+    carry(site, beacon, 2)
+    for path in site.workstation.glob("ledger.sqlite*"):
+        path.unlink()
+    shutil.copy(site.root / "old.sqlite", site.workstation / "ledger.sqlite")
+    for options in ((), ("--dry-run",)):
+        refused = site.import_(beacon.url, *options, code=9).output
+        assert "the ledger is older than this home's receipts" in refused
+    (site.workstation / "ledger.sqlite").unlink()
+    site.import_(beacon.url, code=9)
+    assert counted(beacon) == 2
