@@ -117,6 +117,7 @@ class Bundle:
     digest: str  # of the file's bytes
     created: datetime
     answered: datetime | None = None  # when a receipt or a code was last applied
+    coded: bool = False
     pruned: bool = False
 
     @property
@@ -130,7 +131,10 @@ class Bundle:
     def take_code(self, now: datetime) -> None:
         for record in self.records:
             record.outcome = "delivered"
-        self.answer(now)
+        if not self.coded:
+            # The same code once more says nothing new.
+            self.answer(now)
+        self.coded = True
 
     def answer(self, now: datetime) -> None:
         self.answered = now if self.answered is None else max(now, self.answered)
