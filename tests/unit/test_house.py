@@ -62,7 +62,13 @@ def test_every_command_that_the_readme_names_exists():
 
 
 def test_every_link_within_the_documents_leads_somewhere():
-    for page in ("README.md", "schemas/README.md", "keys/README.md", "tests/vectors/README.md"):
+    for page in (
+        "README.md",
+        "schemas/README.md",
+        "keys/README.md",
+        "tests/vectors/README.md",
+        "tests/benchmarks/README.md",
+    ):
         path = REPOSITORY / page
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
             if "://" not in target:
