@@ -511,3 +511,15 @@ def test_a_kind_that_is_only_there_where_used_has_no_gaps_of_its_own(site, beaco
     # Without anything that is reported at all times, a time without any report is the gap.
     site.collect([traces(3, 28)])
     assert "gap 2026-01-20 .. 2026-01-28" in check(site.isolated, "--max-age", "9000d", code=9)
+
+
+def test_an_accepted_id_that_no_bundle_has_is_said(site, beacon):
+    site.collect([report(1)])
+    site.export()
+    said = site.import_(beacon.url, "--accept-backdated", "0" * 16).output
+    assert "no bundle that was taken in has this id" in said
+
+
+def test_a_pairing_without_a_secret_is_one_json_object_too(site):
+    result = run("receipt", "pair", "--home", site.isolated, "relay-1", "--json", code=2)
+    assert json.loads(result.stdout)["message"] == "no pairing secret was given"
