@@ -133,6 +133,9 @@ def _late(
         f"confirmed: {words}"
         for words in findings.late(confirmed, outbox.catalog.regular, now, max_age)
     )
+    made = [timestamps.parse(line.bundle.created_at) for line in lines if line.confirmed]
+    if made and min(made) > now + AHEAD:
+        said.append(f"what is confirmed was made {timestamps.to_text(min(made))}, which is to come")
     if oldest is None and not any(not line.bundle.adopted for line in lines):
         said.append("nothing was collected yet")
     return said

@@ -26,8 +26,20 @@ def unsettled(ledger: Ledger, state: State, limit: int) -> list[dict[str, Any]]:
         " FROM record r WHERE r.state = ? ORDER BY r.number LIMIT ?",
         (state, limit),
     )
+    found = rows.fetchall()
+    if state == "dead":
+        # What came under the id of another record; that one has a state of its own.
+        found += ledger.database.connection.execute(
+            "SELECT r.id, r.kind, x.source, NULL, ? || x.sequence, x.imported_at FROM bundle_record b"
+            " JOIN record r ON r.number = b.record JOIN bundle x ON x.number = b.bundle"
+            " WHERE b.conflict IS NOT NULL ORDER BY r.number LIMIT ?",
+            (
+                "another content under the id of a record, neither sent nor counted; in bundle ",
+                limit,
+            ),
+        ).fetchall()
     names = ("id", "kind", "source", "status", "detail", "since")
-    return [dict(zip(names, (row[0].hex(), *row[1:]), strict=True)) for row in rows]
+    return [dict(zip(names, (row[0].hex(), *row[1:]), strict=True)) for row in found]
 
 
 def find(ledger: Ledger, prefix: str) -> list[bytes]:

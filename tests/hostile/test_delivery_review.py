@@ -361,6 +361,8 @@ def test_another_content_under_a_known_id_is_a_dead_letter_and_not_a_confirmatio
         "trace_transactions": {"delivered": 2, "dead": 1}
     }
     site.apply()
+    listed = run("ledger", "list", "--home", site.workstation, "--state", "dead").output
+    assert "neither sent nor counted" in " ".join(listed.split())
     assert bundles(site)[1]["outcomes"] == {"delivered": 1, "dead": 1}
     assert site.status()["confirmed"]["trace_transactions"]["sums"] == {"trace_count": 5}
 
@@ -466,6 +468,7 @@ def test_a_clock_in_the_future_makes_nothing_look_fresh(site, beacon, monkeypatc
     result = site.import_(beacon.url, "--json", "--gap-over", "9000d")
     assert "clock-ahead" in result.stdout
     site.apply()
+    assert "which is to come" in check(site.isolated, code=10)
     now = datetime(2027, 6, 1, tzinfo=UTC)
     check(site.workstation, "--max-age", "300d", "--gap-over", "9000d", code=10)
 
