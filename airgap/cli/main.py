@@ -19,9 +19,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
     "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),
     "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
-    "outbox": ("airgap.cli.outbox", "Make room in the outbox, or go on after a restore."),
     "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),
     "receipt": ("airgap.cli.receipt", "Take receipts or codes back to the isolated host."),
+    "outbox": ("airgap.cli.outbox", "Make room in the outbox, or go on after a restore."),
     "status": (
         "airgap.cli.status",
         "Say what waits, what is confirmed, what is missing or overdue.",
