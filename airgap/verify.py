@@ -93,18 +93,8 @@ class VerifiedBundle(_Verified):
     """A bundle of which every check held."""
 
     warnings: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        seal: object,
-        file: OpenFile,
-        manifest: JsonObject,
-        signers: tuple[TrustedKey, ...],
-        catalog: Catalog,
-        timeline: Timeline,
-    ) -> None:
-        super().__init__(seal, file, manifest, signers, catalog)
-        self.timeline = timeline
+    timeline: Timeline
+    """The windows of its records."""
 
     @property
     def sequence(self) -> int:
@@ -195,7 +185,8 @@ def verify_bundle(
     file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
     contents = _read_contents(file, manifest, catalog)
     _check_declaration(manifest, where=name)
-    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog, contents.timeline)
+    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog)
+    bundle.timeline = contents.timeline
     bundle.warnings = _compare(manifest, contents.as_map(catalog), where=name)
     return bundle
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import Site
+from support import Site, report
 
 from airgap import catalog
 from airgap.replay.rehearsal import RehearsalBeacon
@@ -18,6 +18,14 @@ def schemas() -> catalog.Catalog:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site.build(tmp_path)
+
+
+@pytest.fixture
+def exported(site: Site) -> Site:
+    """A site with one bundle of three usage reports on its stick."""
+    site.collect([report(n, n) for n in range(3)])
+    site.export()
+    return site
 
 
 @pytest.fixture

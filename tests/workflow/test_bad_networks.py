@@ -14,13 +14,6 @@ from support import LICENSE, report, run, transaction
 GOOD = answer(204)
 
 
-@pytest.fixture
-def exported(site):
-    site.collect([report(n, n) for n in range(3)])
-    site.export()
-    return site
-
-
 def states(site):
     found = site.status("workstation")["states"].get("usage_report", {})
     assert sum(found.values()) == 3

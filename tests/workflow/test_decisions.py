@@ -15,13 +15,6 @@ from airgap.files import exclusive
 GOOD = answer(204)
 
 
-@pytest.fixture
-def exported(site):
-    site.collect([report(n, n) for n in range(3)])
-    site.export()
-    return site
-
-
 def listed(site, *options):
     return json.loads(run("ledger", "list", "--home", site.workstation, "--json", *options).stdout)[
         "records"
