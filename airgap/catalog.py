@@ -55,6 +55,21 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True)
+class Cumulative:
+    """How a request is known again that its producer sends anew, with more in it.
+
+    Args:
+        server: paths of the payload (``map/name``) that tell producers apart.
+        counts: the map of counts.
+        gauges: names in it that are no counts.
+    """
+
+    server: tuple[tuple[str, str], ...]
+    counts: str
+    gauges: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One row of the endpoint catalogue, with what its schema says about known names."""
 
@@ -75,6 +90,8 @@ class Kind:
     regular: bool
     duplicates_told: bool
     success: Success
+    capture: Literal["always", "asked", "never"]
+    cumulative: Cumulative | None
     dialects: Mapping[str, Dialect]
     open_maps: Mapping[str, frozenset[str]]
 
@@ -157,6 +174,12 @@ class Catalog:
         return self._root.joinpath("samples.jsonl").read_bytes()
 
     @property
+    def tables(self) -> Mapping[str, JsonObject]:
+        """LangSmith's own tables by name, as ``tables.json`` describes them."""
+        found: JsonObject = json.loads(self._root.joinpath("tables.json").read_bytes())["tables"]
+        return found
+
+    @property
     def regular(self) -> frozenset[str]:
         """The kinds that an installation that runs reports at all times."""
         return frozenset(kind.name for kind in self.kinds.values() if kind.regular)
@@ -229,6 +252,8 @@ class Catalog:
             success=Success(
                 frozenset(success["status"]), success["answer"], success["count"], success["keep"]
             ),
+            capture=row["capture"],
+            cumulative=_cumulative(row["cumulative"]),
             dialects={
                 key: Dialect(
                     key,
@@ -248,6 +273,13 @@ class Catalog:
                 if isinstance(schema.get("additionalProperties"), dict)
             },
         )
+
+
+def _cumulative(row: JsonObject | None) -> Cumulative | None:
+    if row is None:
+        return None
+    server = tuple(cast("tuple[str, str]", tuple(path.split("/", 1))) for path in row["server"])
+    return Cumulative(server, row["map"], frozenset(row["gauges"]))
 
 
 @dataclass(frozen=True, slots=True)

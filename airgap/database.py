@@ -1,9 +1,10 @@
 """SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote
 
 from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
@@ -17,6 +18,7 @@ class Database:
         layout: statements that make an empty database.
         version: number of that layout.
         application: four letters that tell an outbox from a ledger (SQLite's application_id).
+        upgrades: per older layout, the statements that make the next one of it.
 
     Raises:
         UsageError: another version of airgap made it, or it is something else.
@@ -24,7 +26,15 @@ class Database:
         MediumError: the file system refused.
     """
 
-    def __init__(self, path: Path, layout: str, version: int, *, application: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: str,
+        version: int,
+        *,
+        application: str,
+        upgrades: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.path = path
         self._application = int.from_bytes(application.encode())
         with self._errors():
@@ -32,12 +42,12 @@ class Database:
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
             )
         try:
-            self._prepare(layout, version)
+            self._prepare(layout, version, upgrades)
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, layout: str, version: int) -> None:
+    def _prepare(self, layout: str, version: int, upgrades: Mapping[int, str]) -> None:
         with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
@@ -56,11 +66,14 @@ class Database:
         with self.transaction():
             found = self._version()
             if found == 0:
-                for statement in layout.split(";\n"):
-                    self.connection.execute(statement)
+                self._run(layout)
                 self.connection.execute(f"PRAGMA application_id = {self._application}")
-                self.connection.execute(f"PRAGMA user_version = {version}")
-            elif found != version:
+                found = version
+            while found in upgrades and found < version:
+                self._run(upgrades[found])
+                found += 1
+            self.connection.execute(f"PRAGMA user_version = {found}")
+            if found != version:
                 raise UsageError(
                     "the database was made by another version of airgap",
                     where=str(self.path),
@@ -68,6 +81,10 @@ class Database:
                     found=f"layout {found}",
                     hint="use the airgap release that made it, or a newer one",
                 )
+
+    def _run(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            self.connection.execute(statement)
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])

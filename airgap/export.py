@@ -106,6 +106,7 @@ class Maker:
                     "created_at": timestamps.to_text(self.now),
                     "producer": f"airgap {__version__}",
                     **contents.as_map(self.catalog),
+                    "pseudonymised": outbox.pseudonymised(first, last),
                     "no_usage": self.no_usage,
                     "message": self.message,
                 },

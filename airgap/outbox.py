@@ -6,28 +6,54 @@ receipt says ``delivered`` (``airgap.confirmation``); export changes nothing abo
 takes a confirmed record's payload away and leaves its id, so that it is never collected again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from airgap import timestamps
 from airgap.bundle import codec
-from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database
-from airgap.errors import DamagedError, InputRefusedError
-from airgap.limits import MAX_RECORD_SIZE
-from airgap.records import (
-    Record,
-    Totals,
-    lasting_digest,
-    note_window,
-    record_id,
-)
+from airgap.errors import DamagedError
+from airgap.records import Record, Totals, note_window
 from airgap.text import printable
 from airgap.windows import Coverage, Covered, Timeline, from_json, micros, to_json
 
-_VERSION = 2
+_VERSION = 3
+_SOURCES = """\
+CREATE TABLE source_row (
+    table_name TEXT NOT NULL,
+    row_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    lasting BLOB NOT NULL,
+    backfill_id TEXT,
+    marked_at TEXT,
+    sent_at TEXT,
+    PRIMARY KEY (table_name, row_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX source_row_number ON source_row (number);
+CREATE TABLE pseudonymised (
+    known_as BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    names TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pseudonymised_number ON pseudonymised (number);
+CREATE TABLE captured (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    dialect TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    server BLOB NOT NULL,
+    start TEXT NOT NULL,
+    finish TEXT NOT NULL,
+    reported BLOB NOT NULL,
+    pseudonymised TEXT NOT NULL,
+    taken BLOB,
+    received_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX captured_start ON captured (start)
+"""
 _LAYOUT = """
 CREATE TABLE record (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -82,7 +108,7 @@ CREATE TABLE receipt (
     created_at TEXT NOT NULL,
     applied_at TEXT NOT NULL,
     proof TEXT NOT NULL CHECK (proof IN ('receipt', 'code'))
-) STRICT
+) STRICT;
 """
 
 
@@ -114,18 +140,6 @@ class StoredBundle:
     adopted: bool = False
 
 
-@dataclass(slots=True)
-class Collected:
-    """What one collection found: totals read, of these new to the outbox, and the new windows.
-
-    The timeline knows what was collected before, so that an overlap with that shows too.
-    """
-
-    read: Totals
-    new: Totals
-    timeline: Timeline
-
-
 class Outbox:
     """The outbox of one isolated host.
 
@@ -138,49 +152,14 @@ class Outbox:
     def __init__(self, path: Path, source: str, catalog: Catalog) -> None:
         self.source = source
         self.catalog = catalog
-        self.database = Database(path, _LAYOUT, _VERSION, application="aout")
+        self.database = Database(
+            path, _LAYOUT + _SOURCES, _VERSION, application="aout", upgrades={2: _SOURCES}
+        )
         self._connection = self.database.connection
 
     def close(self) -> None:
         """Close the file."""
         self.database.close()
-
-    def collect(self, records: Iterable[Record], now: datetime) -> Collected:
-        """Take in the records of one source file, all of them or none.
-
-        A record that is there already is not added again; the n-th repetition of the same
-        content within ``records`` is a record of its own.
-
-        Args:
-            records: checked records with occurrence 0, in file order.
-            now: the present.
-
-        Raises:
-            InputRefusedError: an identity comes a second time with other content.
-            DamagedError: the outbox does not hold what was read.
-        """
-        with self.database.transaction() as connection:
-            known = connection.execute("SELECT kind, credential, windows FROM known_window")
-            collected = Collected(Totals(), Totals(), Timeline.knowing(known))
-            connection.execute("DROP TABLE IF EXISTS temp.seen")
-            connection.execute(
-                "CREATE TEMP TABLE seen (id BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID"
-            )
-            before = self._last_number()
-            for record in records:
-                kind = self.catalog.kind(record.kind)
-                collected.read.add(kind, record.payload)
-                if self._add(record, kind, timestamps.to_text(now)):
-                    collected.new.add(kind, record.payload)
-                    note_window(collected.timeline, record, kind, where=f"a {kind.name}")
-            self.totals(before + 1).require_equal(
-                collected.new, here="the outbox", there="the source"
-            )
-            connection.execute("DROP TABLE temp.seen")
-            connection.executemany(
-                "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?)", collected.timeline.known()
-            )
-        return collected
 
     def next_bundle(self) -> tuple[int, str | None, int]:
         """Return sequence and previous bundle's id for the next bundle, and its first record."""
@@ -205,6 +184,13 @@ class Outbox:
         for _, record in self.records(first, last):
             totals.add(self.catalog.kind(record.kind), record.payload)
         return totals
+
+    def pseudonymised(self, first: int, last: int) -> list[str]:
+        """Return which names have pseudonyms in a range of records, sorted, as ``kind/name``."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT names FROM pseudonymised WHERE number BETWEEN ? AND ?", (first, last)
+        )
+        return sorted({name for (names,) in rows for name in names.split("\n")})
 
     def add_bundle(self, bundle: StoredBundle, manifest: bytes, timeline: Timeline) -> None:
         """Store that a bundle was made; its records are from now on in it and in no other."""
@@ -314,7 +300,7 @@ class Outbox:
 
     def has_waiting(self) -> bool:
         """Tell whether a record is in no bundle yet."""
-        return self._last_number() >= self.next_bundle()[2]
+        return self.last_number() >= self.next_bundle()[2]
 
     def waiting(self) -> Totals:
         """Return the totals of records that are in no bundle yet."""
@@ -364,61 +350,7 @@ class Outbox:
             note_window(timeline, record, kind, where=f"record {number} of the outbox")
         return timeline
 
-    def _add(self, record: Record, kind: Kind, now: str) -> bool:
-        connection = self._connection
-        identifier = record_id(self.source, record, kind)
-        lasting = lasting_digest(record, kind)
-        occurrence = 0
-        if kind.identity is None:
-            occurrence = self._occurrence(identifier)
-            if occurrence:
-                identifier = record_id(self.source, record.repeated(occurrence), kind)
-        payload = codec.encode(record.payload)
-        if len(payload) > MAX_RECORD_SIZE - 1024:
-            raise InputRefusedError(
-                f"a {kind.name} is too large",
-                expected=f"at most {MAX_RECORD_SIZE - 1024} bytes",
-                found=str(len(payload)),
-            )
-        added = connection.execute(
-            "INSERT OR IGNORE INTO record"
-            " (id, kind, dialect, credential, occurrence, payload, lasting, collected_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                identifier,
-                record.kind,
-                record.dialect,
-                record.credential,
-                occurrence,
-                payload,
-                lasting,
-                now,
-            ),
-        ).rowcount
-        if not added and kind.identity is not None:
-            row = connection.execute(
-                "SELECT lasting FROM record WHERE id = ?", (identifier,)
-            ).fetchone()
-            if row[0] != lasting:
-                raise InputRefusedError(
-                    f"a {kind.name} comes again with other content",
-                    where=f"{kind.identity} {record.payload[kind.identity]}",
-                    expected="what was collected under this id before",
-                    found="another count, window or credential",
-                    hint="find out which is right; nothing of this file was taken over",
-                )
-        return bool(added)
-
-    def _occurrence(self, identifier: bytes) -> int:
-        connection = self._connection
-        if connection.execute(
-            "INSERT OR IGNORE INTO temp.seen VALUES (?, 0)", (identifier,)
-        ).rowcount:
-            return 0
-        connection.execute("UPDATE temp.seen SET n = n + 1 WHERE id = ?", (identifier,))
-        row = connection.execute("SELECT n FROM temp.seen WHERE id = ?", (identifier,)).fetchone()
-        return int(row[0])
-
-    def _last_number(self) -> int:
+    def last_number(self) -> int:
+        """Return the number of the newest record, or 0."""
         row = self._connection.execute("SELECT coalesce(max(number), 0) FROM record").fetchone()
         return int(row[0])

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from airgap import findings, timestamps, windows
+from airgap import captured, findings, timestamps, windows
 from airgap.catalog import JsonObject
 from airgap.errors import AirgapError, PartialDeliveryError, SequenceError
 from airgap.findings import AHEAD
 from airgap.outbox import Outbox, StoredBundle
-from airgap.records import Totals
+from airgap.records import Totals, note_window
 from airgap.text import plural
 from airgap.verify import declared
 from airgap.windows import Covered, Declaration, KindCoverage
@@ -89,6 +89,9 @@ def look(outbox: Outbox, now: datetime, *, gap_over: timedelta, max_age: timedel
         if line.confirmed and timestamps.parse(line.bundle.created_at) <= now + AHEAD
     ]
     waiting = outbox.waiting_timeline()
+    for record in captured.waiting(outbox):
+        kind = outbox.catalog.kind(record.kind)
+        note_window(waiting, record, kind, where="a captured report")
     covered = _covered(outbox, lines, tolerance, waiting.covered())
     confirmed = _covered(outbox, fresh, tolerance, {}, clip=True)
     problems = [
@@ -98,8 +101,10 @@ def look(outbox: Outbox, now: datetime, *, gap_over: timedelta, max_age: timedel
         *_unanswered(lines),
         *findings.overdue(_late(outbox, lines, confirmed, now, max_age), max_age, outbox.source),
     ]
+    totals = outbox.waiting()
+    totals.merge(captured.waiting_totals(outbox))
     return Overview(
-        outbox.waiting(),
+        totals,
         outbox.confirmed(),
         lines,
         covered,

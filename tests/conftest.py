@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support import Site, report
 
 from airgap import catalog

@@ -24,6 +24,7 @@ from airgap.bundle.layout import Header
 from airgap.cli.export import _is_due
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
+from airgap.collection import collect
 from airgap.credentials import Keyring
 from airgap.database import Database
 from airgap.errors import InputRefusedError, SequenceError
@@ -36,6 +37,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.receipts import make_receipt
 from airgap.replay.requests import Routes
+from airgap.sightings import Sighting
 from airgap.trust import keys
 from airgap.trust.store import TrustStore
 
@@ -135,7 +137,7 @@ class Hosts:
         self.sources.append(lines)
         new, before = self.model.new_in(lines), len(self.model.records)
         with self.process(dies) as life:
-            found = self.outbox.collect(self.records(lines), self.now)
+            found = collect(self.outbox, map(Sighting.of, self.records(lines)), self.now)
             assert found.read.as_map() == totals(record for _, record in read(lines))
             assert found.new.as_map() == totals(new.values())
         rows = self.rows(self.outbox, "SELECT number, id FROM record ORDER BY number")

@@ -198,6 +198,7 @@ def bundle_fields(**changes: Any) -> dict[str, Any]:
         "schemas": {},
         "credentials": [],
         "allowed": [],
+        "pseudonymised": [],
         "no_usage": None,
         "message": None,
         **changes,

@@ -1,15 +1,13 @@
 """``airgap collect``."""
 
-import sys
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from shutil import copyfileobj
-from tempfile import TemporaryFile
-from typing import BinaryIO, cast
 
 import click
 
-from airgap import catalog, credentials, timestamps
+from airgap import captured, catalog, credentials, timestamps
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -17,14 +15,26 @@ from airgap.cli.common import (
     on_side,
     read_credentials,
 )
+from airgap.cli.marks import mark_exported, password_prompt
 from airgap.cli.recording import record
-from airgap.collect import jsonfiles
+from airgap.cli.sources import (
+    Reader,
+    Source,
+    reading_of,
+    say_skipped,
+    source_options,
+    tables_of,
+)
+from airgap.collect import postgres, pseudonyms
 from airgap.collect.payloads import Rules
+from airgap.collect.pseudonyms import Pseudonyms
+from airgap.collection import Collected, collect
+from airgap.errors import UsageError
 from airgap.findings import Finding, as_json, of_timeline
-from airgap.home import Home
 from airgap.outbox import Outbox
-from airgap.records import Record, Totals
-from airgap.text import plural, printable, waits
+from airgap.records import Totals
+from airgap.sightings import Sighting
+from airgap.text import plural, waits
 
 
 @airgap_command("collect", audited=True)
@@ -33,7 +43,19 @@ from airgap.text import plural, printable, waits
 @click.option(
     "--allow", multiple=True, metavar="NAME", help="Let an unknown name leave: kind/map/name."
 )
+@click.option(
+    "--pseudonymise",
+    multiple=True,
+    metavar="NAMES",
+    help="Let a keyed pseudonym leave in the place of these fields, for instance tenant_id.",
+)
 @click.option("--growing", is_flag=True, help="Leave a last line without its end for next time.")
+@source_options
+@click.option(
+    "--mark",
+    is_flag=True,
+    help="Write into LangSmith's database which export its rows are part of (backfill_id).",
+)
 @credential_options
 def command(
     out: Output,
@@ -41,104 +63,130 @@ def command(
     sources: tuple[str, ...],
     kind: str | None,
     allow: tuple[str, ...],
+    pseudonymise: tuple[str, ...],
     license_file: tuple[Path, ...],
     api_key_file: tuple[Path, ...],
+    table: tuple[str, ...],
+    column: tuple[str, ...],
+    encoding: str | None,
+    date_order: str | None,
+    time_zone: str | None,
+    null: str | None,
     *,
     growing: bool,
+    take_exported: bool,
+    mark: bool,
 ) -> None:
-    """Take usage records from JSON files into the outbox; - is standard input.
+    """Take usage records into the outbox.
 
-    A source is JSON lines or a JSON document of the request bodies that LangChain documents.
-    Credentials are taken out; their fingerprints stay. Collecting a file again, also one that
-    has grown, adds nothing twice. A file is taken over whole or not at all.
+    A source is JSON lines or a JSON document of the request bodies that LangChain documents, a CSV
+    file that LangSmith's support queries wrote, the URL of LangSmith's PostgreSQL database, or -
+    for standard input. Credentials are taken out; their fingerprints stay. Collecting a source
+    again, also one that has grown, adds nothing twice. A source is taken over whole or not at all.
 
-    --license-file and --api-key-file say whose usage it is where a request carries no
-    credential; only the fingerprint is kept.
+    --license-file and --api-key-file say whose usage it is where a source carries no credential,
+    as tables never do; only the fingerprint is kept.
+
+    A database is only read, unless --mark is given. Its password comes from PGPASSWORD, ~/.pgpass,
+    a service file, or is asked for.
 
     \b
     Example:
       airgap collect /var/log/langgraph/usage.jsonl
+      airgap collect postgresql://reader@db/langsmith --license-file /etc/airgap/license.key
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
+    if mark and not all(map(postgres.is_url, sources)):
+        raise UsageError("--mark goes with databases only", hint="collect files without it")
     defaults = {
         name: credentials.fingerprint(name, secret)
         for name, secret in read_credentials(license_file, api_key_file)
     }
     rules = Rules(schemas.kind(kind).name if kind else None, defaults, frozenset(allow))
+    changed = pseudonyms.chosen(
+        pseudonymise, schemas, lambda: pseudonyms.key_of(home.path / "pseudonym.key", os.urandom)
+    )
     outbox = Outbox(home.outbox_path, home.name, schemas)
-    fingerprints: set[str] = set()
-    read_all, new_all = Totals(), Totals()
+    reader = Reader(
+        home,
+        outbox,
+        schemas,
+        rules,
+        growing,
+        reading_of(table, encoding, date_order, time_zone, null),
+        tables_of(schemas, table, column),
+        frozenset(table),
+        take_exported,
+        password_prompt(),
+    )
+    read_all, new_all, fingerprints = Totals(), Totals(), set[str]()
     findings: list[Finding] = []
     try:
-        for source in sources:
-            records = _records(source, home, schemas, rules, growing=growing)
-            found = outbox.collect(_note(records, fingerprints), timestamps.system_clock())
+        for name in sources:
+            source = reader.open(name)
+            with closing(source.sightings):
+                found = collect(
+                    outbox, _note(source, changed, fingerprints), timestamps.system_clock()
+                )
             read_all.merge(found.read)
             new_all.merge(found.new)
-            odd = of_timeline(found.timeline, timestamps.system_clock(), "this clock")
-            findings.extend(odd)
-            record(
-                "collected",
-                source=printable(source, 300),
-                read=found.read.as_map(),
-                new=found.new.as_map(),
-                findings=[f.code for f in odd],
-            )
-            known = found.read.records - found.new.records
-            out.say(
-                f"{'standard input' if source == '-' else printable(source, 300)}: "
-                f"{plural(found.read.records, 'record')} read, {found.new.records:,} new, "
-                f"{known:,} known already"
-            )
-            out.findings(odd)
+            findings += _say_source(out, source, found)
+            if mark:
+                mark_exported(out, outbox, name, source.tables, reader.ask)
         waiting = outbox.waiting()
+        waiting.merge(captured.waiting_totals(outbox))
     finally:
         outbox.close()
+    _finish(out, outbox.database.path, (read_all, new_all, waiting), fingerprints, findings)
+
+
+def _finish(
+    out: Output,
+    path: Path,
+    totals: tuple[Totals, Totals, Totals],
+    fingerprints: set[str],
+    findings: list[Finding],
+) -> None:
+    """Say what was read, what of it is new, and what waits now."""
+    read_all, new_all, waiting = totals
     out.result(
         {
             "read": read_all.as_map(),
             "new": new_all.as_map(),
             "waiting": waiting.as_map(),
             "credentials": sorted(fingerprints),
-            "outbox": str(home.outbox_path),
+            "outbox": str(path),
             "findings": as_json(findings),
         }
     )
     out.totals(new_all)
     for fingerprint in sorted(fingerprints):
         out.say(f"Credential taken out or named: {fingerprint}")
-    out.say(
-        f"Wrote {home.outbox_path}: {waits(waiting.records)} for a bundle. "
-        "Next: airgap export --to FOLDER"
+    out.say(f"Wrote {path}: {waits(waiting.records)} for a bundle. Next: airgap export --to FOLDER")
+
+
+def _say_source(out: Output, source: Source, found: Collected) -> list[Finding]:
+    """Say and record what one source gave; return what is odd about it."""
+    odd = of_timeline(found.timeline, timestamps.system_clock(), "this clock")
+    record(
+        "collected",
+        source=source.name,
+        read=found.read.as_map(),
+        new=found.new.as_map(),
+        findings=[f.code for f in odd],
     )
+    known = found.read.records - found.new.records
+    out.say(
+        f"{source.name}: {plural(found.read.records, 'record')} read, "
+        f"{found.new.records:,} new, {known:,} known already"
+    )
+    say_skipped(out, source)
+    out.findings(odd)
+    return odd
 
 
-def _records(
-    source: str, home: Home, schemas: catalog.Catalog, rules: Rules, *, growing: bool
-) -> Iterator[Record]:
-    if source == "-":
-        stream = _standard_input(home.folder("quarantine"))
-        return _closing(stream, schemas, rules, growing=growing)
-    return jsonfiles.read(Path(source), schemas, rules, growing=growing)
-
-
-def _standard_input(folder: Path) -> BinaryIO:
-    """Return standard input once it has ended, so that the outbox is not locked until then."""
-    copy = cast("BinaryIO", TemporaryFile(dir=folder))  # noqa: SIM115 - closed by its reader
-    copyfileobj(sys.stdin.buffer, copy)
-    copy.seek(0)
-    return copy
-
-
-def _closing(
-    stream: BinaryIO, schemas: catalog.Catalog, rules: Rules, *, growing: bool
-) -> Iterator[Record]:
-    with stream:
-        yield from jsonfiles.read_stream(stream, "standard input", schemas, rules, growing=growing)
-
-
-def _note(records: Iterator[Record], fingerprints: set[str]) -> Iterator[Record]:
-    for one in records:
-        fingerprints.add(one.credential)
-        yield one
+def _note(source: Source, changed: Pseudonyms | None, fingerprints: set[str]) -> Iterator[Sighting]:
+    for one in source.sightings:
+        fingerprints.add(one.record.credential)
+        yield one if changed is None else changed.applied(one)

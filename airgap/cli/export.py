@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, credentials, export, timestamps
+from airgap import captured, catalog, credentials, export, timestamps
 from airgap.bundle.layout import Compression, Header
 from airgap.cli.common import (
     Output,
@@ -109,6 +109,7 @@ def command(
     found: list[Finding] = []
     try:
         with exclusive(home.path / "export.lock", "export"):
+            _take_captured(outbox, now)
             if no_usage is not None:
                 export.check_no_usage(outbox, no_usage, only, now)
             if outbox.has_waiting() or no_usage is not None or sign_again:
@@ -135,6 +136,13 @@ def command(
     finally:
         outbox.close()
     _finish(out, home, made, paths, found, again=again)
+
+
+def _take_captured(outbox: Outbox, now: datetime) -> None:
+    """Make records of what the capture endpoint has received."""
+    taken = captured.take(outbox, now)
+    if taken is not None:
+        record("collected", source="capture", read=taken.read.as_map(), new=taken.new.as_map())
 
 
 def _words(out: Output, schemas: catalog.Catalog, *, wanted: bool) -> str | None:

@@ -43,6 +43,8 @@ def _show(out: Output, document: Document) -> None:
             out.say(f"Needs:    {credential}")
         for name in manifest["allowed"]:
             out.say(f"Allowed:  {name} (not among the known names)")
+        for name in manifest["pseudonymised"]:
+            out.say(f"Pseudonym: {name} (the source's own, keyed)")
     else:
         out.say(
             f"Receipt {manifest['number']} for bundle {manifest['bundle_sequence']} of "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, confirmation, media, timestamps, verify
+from airgap import captured, catalog, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side
 from airgap.cli.recording import record
 from airgap.cli.types import Duration
@@ -97,7 +97,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
                     hint="on the workstation: airgap import --resume --receipt-to FOLDER",
                 )
             done = confirmation.continue_chain(outbox, receipts, timestamps.system_clock())
-            waiting = outbox.waiting().records
+            waiting = outbox.waiting().records + captured.waiting_totals(outbox).records
     finally:
         outbox.close()
     voided = [bundle.sequence for bundle in done.voided]

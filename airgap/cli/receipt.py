@@ -9,7 +9,9 @@ import click
 
 from airgap import catalog, codes, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side, show_error
+from airgap.cli.marks import mark_sent
 from airgap.cli.recording import record
+from airgap.collect import postgres, tables
 from airgap.errors import AirgapError, UsageError
 from airgap.files import write_atomically, written_whole
 from airgap.home import NAME, Home, open_home
@@ -27,20 +29,33 @@ def command() -> None:
 
 
 @airgap_command("apply", audited=True)
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option(
+    "--mark",
+    metavar="URL",
+    help="Mark rows that are confirmed as sent-backfilled in LangSmith's database.",
 )
 @click.pass_context
-def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
+def _apply(
+    ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, ...], mark: str | None
+) -> None:
     """Confirm what receipts say was delivered.
 
     A receipt must be signed by a key that this home trusts as importer, and be about a bundle
     of this outbox, record for record. Applying one twice changes nothing. The home keeps a copy.
 
+    With --mark, the rows of LangSmith's tables whose delivery is confirmed, now or before, are
+    marked in its database; no other row is, and every row is looked at afterwards.
+
     \b
     Example:
       airgap receipt apply /media/stick
+      airgap receipt apply /media/stick --mark postgresql://owner@db/langsmith
     """
+    if not paths and mark is None:
+        raise UsageError("there is nothing to apply", hint="name the folder with the receipts")
+    if mark is not None and not postgres.is_url(mark):
+        raise UsageError("--mark takes the database's URL", expected="postgresql://...")
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
     trust = trust_store.load(home.trust_path, schemas)
@@ -65,9 +80,10 @@ def _apply(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, 
             if done["new"]:
                 record("receipt applied", file=name, **done)
         confirmed = outbox.confirmed()
+        marked = {} if mark is None else mark_sent(out, outbox, mark, tables.load(schemas))
     finally:
         outbox.close()
-    out.result({"receipts": results, "confirmed": confirmed.as_map()})
+    out.result({"receipts": results, "confirmed": confirmed.as_map(), "marked": marked})
     out.totals(confirmed)
     out.say(
         f"Wrote {home.outbox_path}: {plural(confirmed.records, 'record')} confirmed. "

@@ -1,5 +1,6 @@
-"""Types of options: sizes, durations, and times from .. to."""
+"""Types of options: sizes, durations, times from .. to, addresses to listen on."""
 
+import re
 from datetime import datetime, timedelta
 
 import click
@@ -87,3 +88,24 @@ def _moment(text: str) -> datetime:
     if len(text) == 10:
         return timestamps.parse(f"{text}T00:00:00Z")
     return timestamps.parse(text).replace(microsecond=0)
+
+
+class Listen(click.ParamType[tuple[str, int]]):
+    """An address and a port: ``127.0.0.1:8787``, ``[::1]:8787``."""
+
+    name = "address:port"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = str(value).strip().rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not bare or (":" in bare and not bracketed):
+            self.fail("give an address and a port: 127.0.0.1:8787, or [::1]:8787", param, ctx)
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+            self.fail("the port is a number up to 65535, or 0 for a free one", param, ctx)
+        return bare, int(port)

@@ -70,11 +70,45 @@ def records_of(
     dialect, fingerprint, secret = _take_credential(request, rules, where=where)
     for payload in _payloads(request, raw, where=where):
         record = Record(request.kind.name, dialect.name, fingerprint, 0, payload)
-        _keep_out_credentials(record, secret, catalog, where=where)
-        catalog.require("record", record.as_map(), where=where)
-        check_record(record, catalog, where=where)
-        _refuse_unknown(record, request.kind, rules, where=where)
+        _check(record, request.kind, secret, catalog, rules, where=where)
         yield record
+
+
+def record_of(
+    kind: str, payload: JsonObject, catalog: Catalog, rules: Rules, *, where: str
+) -> Record:
+    """Return the record of a payload that never was in a request, checked, with occurrence 0.
+
+    Args:
+        kind: its kind.
+        payload: the request's body without a credential.
+        catalog: schemas and kinds.
+        rules: the site's decisions; its defaults say whose usage it is.
+        where: file and line, for messages.
+
+    Raises:
+        InputRefusedError: see ``records_of``.
+    """
+    request = _Request(catalog.kind(kind), payload, {}, None, None, as_read=False)
+    dialect, fingerprint = _default_credential(request, rules, where=where)
+    record = Record(kind, dialect.name, fingerprint, 0, payload)
+    _check(record, request.kind, None, catalog, rules, where=where)
+    return record
+
+
+def _check(
+    record: Record,
+    kind: Kind,
+    secret: str | None,
+    catalog: Catalog,
+    rules: Rules,
+    *,
+    where: str,
+) -> None:
+    _keep_out_credentials(record, secret, catalog, where=where)
+    catalog.require("record", record.as_map(), where=where)
+    check_record(record, catalog, where=where)
+    _refuse_unknown(record, kind, rules, where=where)
 
 
 def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Request:

@@ -6,7 +6,8 @@ row is the same record wherever it was found. What the tables are is data: ``sch
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +15,13 @@ from airgap import jsontext, timestamps
 from airgap.catalog import Catalog, JsonObject
 from airgap.collect.payloads import Rules, record_of
 from airgap.errors import InputRefusedError
-from airgap.records import Sighting, SourceRow
+from airgap.sightings import Sighting, SourceRow
 from airgap.text import printable
 
 Cell = str | datetime | None
 """A value of a row: text as the database writes it, an aware datetime, or NULL."""
 
+_STATE = re.compile(r"[a-z]{1,16}([_-][a-z]{1,16}){0,3}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
@@ -37,10 +39,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Unreported:
-    """Which rows are unreported: those with one of ``values``, and ``where`` of other columns."""
+    """Which rows are unreported: those with one of ``values``, and ``where`` of other columns.
+
+    Rows whose state is none of ``reported`` either are said, for nobody here knows what it means.
+    """
 
     column: str
     values: tuple[str, ...]
+    reported: tuple[str, ...]
     where: Mapping[str, tuple[str, ...]]
 
 
@@ -108,8 +114,6 @@ class Table:
 
     def renamed(self, columns: Mapping[str, str]) -> "Table":
         """Return the table with the operator's columns for fields, before those it knows."""
-        from dataclasses import replace
-
         fields = tuple(
             replace(f, columns=(columns[f.name], *f.columns)) if f.name in columns else f
             for f in self.fields
@@ -119,11 +123,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table: its cells by column, and where it stood, for messages."""
+    """A row of a table.
+
+    Args:
+        table: the table.
+        cells: its cells by column.
+        where: where it stood, for messages.
+        held: which column holds which field, where that is known for all rows of the source.
+    """
 
     table: Table
     cells: Mapping[str, Cell]
     where: str
+    held: Mapping[str, tuple[Field, str]] | None = None
 
 
 def load(catalog: Catalog) -> dict[str, Table]:
@@ -146,14 +158,23 @@ def detect(tables: Mapping[str, Table], columns: Iterable[str]) -> Table | None:
 class Skipped:
     """What was not taken of a source, to be said: rows by their state, and columns."""
 
-    reported: dict[str, int]
+    reported: dict[str, int] = dataclass_field(default_factory=dict)
     """Rows that were reported already, by state."""
+    unknown: dict[str, int] = dataclass_field(default_factory=dict)
+    """Rows whose state nobody knows, by state."""
     elsewhere: int = 0
     """Rows that are not this installation's own."""
     held: int = 0
     """Rows of an export by other means that nobody confirmed."""
     columns: frozenset[str] = frozenset()
     """Columns that nobody knows; they stay at home."""
+
+    def add(self, wanted: Unreported, state: str | None, count: int = 1) -> None:
+        """Count rows that are not unreported, by their state."""
+        known = state in wanted.reported
+        shown = state if state is not None and _STATE.fullmatch(state) else "not shown"
+        counts = self.reported if known else self.unknown
+        counts[shown] = counts.get(shown, 0) + count
 
 
 def sightings(
@@ -186,7 +207,7 @@ def payload_of(row: Row) -> JsonObject:
     """
     table, cells = row.table, row.cells
     payload: JsonObject = {}
-    held = table.fields_of(cells, where=row.where)
+    held = row.held or table.fields_of(cells, where=row.where)
     for field in table.fields:
         value = None
         if field.name in held:
@@ -217,8 +238,7 @@ def _is_unreported(row: Row, skipped: Skipped) -> bool:
     state = row.cells.get(wanted.column)
     if state in wanted.values:
         return True
-    shown = printable(str(state), 40)
-    skipped.reported[shown] = skipped.reported.get(shown, 0) + 1
+    skipped.add(wanted, state if isinstance(state, str) else None)
     return False
 
 
@@ -288,6 +308,7 @@ def _table(name: str, value: JsonObject) -> Table:
         unreported=Unreported(
             unreported["column"],
             tuple(unreported["values"]),
+            tuple(unreported["reported"]),
             {key: tuple(values) for key, values in unreported["where"].items()},
         )
         if unreported

@@ -161,3 +161,18 @@ def test_samples_are_valid_requests_with_made_up_keys():
     lines = CATALOG.sample_bytes().splitlines()
     assert len(lines) > 20
     assert all(b"EXAMPLE" in line for line in lines)
+
+
+def test_every_table_becomes_a_kind_whose_payload_it_fills():
+    """The fields of ``tables.json`` are those that the kind's schema requires, and no others."""
+    tables = json.loads((SCHEMAS / "tables.json").read_bytes())
+    CATALOG.require("tables", tables, where="tables.json")
+    assert CATALOG.tables == tables["tables"]
+    for name, table in tables["tables"].items():
+        schema = CATALOG.schema(f"kinds/{table['kind']}")
+        filled = set(table["fields"])
+        if table["measures"] is not None:
+            filled.add(table["measures"]["field"])
+        assert filled == set(schema["properties"]), name
+        columns = [c for f in table["fields"].values() for c in f["columns"]]
+        assert not set(columns) & set(table["left"]), name

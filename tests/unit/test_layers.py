@@ -16,14 +16,25 @@ LAYERS = [
     ("airgap.errors", "airgap.limits", "airgap.text", "airgap.timestamps", "airgap.jsontext"),
     ("airgap.catalog", "airgap.windows", "airgap.codes"),
     ("airgap.credentials", "airgap.files", "airgap.records", "airgap.findings"),
+    ("airgap.sightings",),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home"),
     ("airgap.outbox",),
-    ("airgap.confirmation", "airgap.overview"),
+    ("airgap.collection", "airgap.confirmation", "airgap.marking"),
+    ("airgap.captured",),
+    ("airgap.overview",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
     ("airgap.cli", "airgap.__main__"),
 ]
-ISOLATED = {"airgap.outbox", "airgap.export", "airgap.confirmation", "airgap.overview"}
+ISOLATED = {
+    "airgap.outbox",
+    "airgap.captured",
+    "airgap.collection",
+    "airgap.export",
+    "airgap.confirmation",
+    "airgap.marking",
+    "airgap.overview",
+}
 NETWORK = {"socket", "ssl", "http", "urllib.request", "httpx", "asyncio", "ftplib", "smtplib"}
 
 

@@ -29,7 +29,9 @@ from support import SOURCE
 
 from airgap import export, media, verify
 from airgap.bundle import codec
+from airgap.collection import collect
 from airgap.errors import AirgapError, InputRefusedError
+from airgap.sightings import Sighting
 
 # At which moment the process dies: before or after a commit, a request or its answer.
 DIES = st.sampled_from([*[None] * 20, 0, 1, 2, 3, 4, 5, 7, 9])
@@ -103,7 +105,7 @@ class Journey(Hosts, RuleBasedStateMachine):
         other = {**record.payload, "trace_count": 99}
         bad = {"license": record.license, "trace_transactions": [other]}
         with pytest.raises(InputRefusedError):
-            self.outbox.collect(self.records([*lines, bad]), self.now)
+            collect(self.outbox, map(Sighting.of, self.records([*lines, bad])), self.now)
 
     @precondition(lambda self: self.model.records)
     @rule(stick=STICKS, again=st.booleans(), max_size=SIZES, dies=DIES)

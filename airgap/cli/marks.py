@@ -1,0 +1,130 @@
+"""Marks in LangSmith's database: which export rows are part of, and that they were sent."""
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+
+import click
+
+from airgap import marking, timestamps
+from airgap.cli.common import Output
+from airgap.cli.recording import record
+from airgap.collect.postgres import Foreign, Langsmith, shown, summary
+from airgap.collect.tables import Table
+from airgap.errors import DamagedError
+from airgap.marking import Export
+from airgap.outbox import Outbox
+from airgap.text import plural
+
+
+def password_prompt() -> Callable[[str], str] | None:
+    """Return how a database's password is asked for, once, or None where nobody is there."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    known: dict[str, str] = {}
+
+    def ask(what: str) -> str:
+        if what not in known:
+            known[what] = str(click.prompt(f"Password for {what}", hide_input=True, err=True))
+        return known[what]
+
+    return ask
+
+
+def mark_exported(
+    out: Output,
+    outbox: Outbox,
+    url: str,
+    tables: Iterable[Table],
+    ask: Callable[[str], str] | None,
+) -> None:
+    """Write into the database which export the outbox's rows are part of.
+
+    Raises:
+        DamagedError: some rows are not part of it afterwards.
+        UsageError: see ``Langsmith``.
+    """
+    foreign: list[Foreign] = []
+    database = Langsmith(url, ask, writing=True)
+    try:
+        for table in tables:
+            if table.mark is not None:
+                marking.begin(outbox, table.name, str(uuid.uuid4()))
+                for export in marking.unmarked(outbox, table.name):
+                    foreign += _mark(out, outbox, database, table, export)
+    finally:
+        database.close()
+    if foreign:
+        first, *others = summary(foreign)
+        raise DamagedError(
+            f"{plural(len(foreign), 'row')} that the outbox holds could not be marked",
+            where=shown(url),
+            expected="rows without a backfill_id",
+            found=first,
+            details=others,
+            hint="another export took them, or they are gone; what was collected is safe; find out "
+            "whether that export was sent, so that nothing is reported twice",
+        )
+
+
+def mark_sent(out: Output, outbox: Outbox, url: str, tables: Mapping[str, Table]) -> dict[str, int]:
+    """Mark rows whose delivery is confirmed as sent; return how many, by table.
+
+    Raises:
+        DamagedError: the database holds some of them otherwise.
+        UsageError: see ``Langsmith``.
+    """
+    foreign: list[Foreign] = []
+    done: dict[str, int] = {}
+    database = Langsmith(url, password_prompt(), writing=True)
+    try:
+        for table in tables.values():
+            if table.mark is None:
+                continue
+            marking.begin(outbox, table.name, str(uuid.uuid4()), delivered=True)
+            for export in marking.unsent(outbox, table.name):
+                now = timestamps.system_clock()
+                with database.transaction():
+                    database.mark(table, export.row_ids, export.backfill_id, now)
+                    other = database.confirm(table, export.row_ids, export.backfill_id)
+                count = marking.note(outbox, export, {f.row_id for f in other}, now, sent=True)
+                foreign += other
+                if count:
+                    done[table.name] = done.get(table.name, 0) + count
+                    out.say(
+                        f"Marked {plural(count, 'row')} of {table.name} as {table.mark.sent}: "
+                        f"backfill_id {export.backfill_id}"
+                    )
+                    record(
+                        "marked as sent",
+                        table=table.name,
+                        backfill_id=export.backfill_id,
+                        rows=count,
+                    )
+    finally:
+        database.close()
+    if foreign:
+        first, *others = summary(foreign)
+        raise DamagedError(
+            f"{plural(len(foreign), 'row')} that are confirmed stand otherwise in the database",
+            where=shown(url),
+            expected="the export's backfill_id, and a state that is unreported",
+            found=first,
+            details=others,
+            hint="receipts are applied and the other rows are marked; find out who changed these, "
+            "since LangSmith or another export may report them a second time",
+        )
+    return done
+
+
+def _mark(
+    out: Output, outbox: Outbox, database: Langsmith, table: Table, export: Export
+) -> list[Foreign]:
+    now = timestamps.system_clock()
+    with database.transaction():
+        other = database.mark(table, export.row_ids, export.backfill_id, now)
+    count = marking.note(outbox, export, {f.row_id for f in other}, now, sent=False)
+    if count:
+        out.say(f"Marked {plural(count, 'row')} of {table.name}: backfill_id {export.backfill_id}")
+        record("marked", table=table.name, backfill_id=export.backfill_id, rows=count)
+    return other

@@ -1,0 +1,230 @@
+"""From a source's sightings to the outbox's records: known again, counted once, all or nothing.
+
+By what a record is known again depends on its source. A row of a table is known by the table's
+name and its id. What has an identity of its own (a trace transaction's ``id``) is known by that.
+Everything else is known by its content, and the n-th repetition within one file is a record of
+its own. A row whose content was seen without a row is that record, seen from another side.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from airgap import timestamps
+from airgap.bundle import codec
+from airgap.catalog import Kind
+from airgap.errors import InputRefusedError
+from airgap.limits import MAX_RECORD_SIZE
+from airgap.outbox import Outbox
+from airgap.records import Record, Totals, lasting_digest, note_window, record_id
+from airgap.sightings import Sighting, SourceRow
+from airgap.windows import Timeline
+
+
+@dataclass(slots=True)
+class Collected:
+    """What one collection found: totals read, of these new to the outbox, and the new windows.
+
+    The timeline knows what was collected before, so that an overlap with that shows too.
+    """
+
+    timeline: Timeline
+    read: Totals = field(default_factory=Totals)
+    new: Totals = field(default_factory=Totals)
+
+
+def collect(outbox: Outbox, sightings: Iterable[Sighting], now: datetime) -> Collected:
+    """Take in what one source showed, all of it or nothing.
+
+    Args:
+        outbox: the outbox.
+        sightings: of checked records, in the source's order.
+        now: the present.
+
+    Raises:
+        InputRefusedError: an identity or a row comes a second time with other content.
+        DamagedError: the outbox does not hold what was read.
+    """
+    with outbox.database.transaction():
+        collection = Collection(outbox, now)
+        for sighting in sightings:
+            collection.take(sighting)
+        return collection.finish()
+
+
+class Collection:
+    """Takes sightings of one source into the outbox, within a transaction of its database.
+
+    Args:
+        outbox: the outbox.
+        now: the present.
+    """
+
+    def __init__(self, outbox: Outbox, now: datetime) -> None:
+        self._outbox = outbox
+        self._connection = outbox.database.connection
+        self._now = timestamps.to_text(now)
+        self._before = outbox.last_number()
+        known = self._connection.execute("SELECT kind, credential, windows FROM known_window")
+        self.collected = Collected(Timeline.knowing(known))
+        self._connection.execute("DROP TABLE IF EXISTS temp.seen")
+        self._connection.execute(
+            "CREATE TEMP TABLE seen (id BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID"
+        )
+
+    def take(self, sighting: Sighting) -> bool:
+        """Take in one sighting; return whether it was new.
+
+        Raises:
+            InputRefusedError: see ``collect``; or the record is too large.
+        """
+        record = sighting.record
+        kind = self._outbox.catalog.kind(record.kind)
+        self.collected.read.add(kind, record.payload)
+        lasting = lasting_digest(sighting.plain, kind)
+        if sighting.row is None:
+            occurrence = 0 if kind.identity else self._repetition(sighting.plain, kind)
+            new = self._add(sighting, kind, occurrence, lasting) is not None
+        else:
+            new = self._take_row(sighting, sighting.row, kind, lasting)
+        if new:
+            self.collected.new.add(kind, record.payload)
+            note_window(self.collected.timeline, record, kind, where=f"a {kind.name}")
+        return new
+
+    def finish(self) -> Collected:
+        """Check that what is new is there, and remember its windows.
+
+        Raises:
+            DamagedError: the outbox does not hold what was read.
+        """
+        self._outbox.totals(self._before + 1).require_equal(
+            self.collected.new, here="the outbox", there="the source"
+        )
+        self._connection.execute("DROP TABLE temp.seen")
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?)", self.collected.timeline.known()
+        )
+        return self.collected
+
+    def _take_row(self, sighting: Sighting, row: SourceRow, kind: Kind, lasting: bytes) -> bool:
+        known = self._connection.execute(
+            "SELECT lasting, backfill_id FROM source_row WHERE table_name = ? AND row_id = ?",
+            (row.table, row.row_id),
+        ).fetchone()
+        if known is not None:
+            if known[0] != lasting:
+                raise _changed(f"row of {row.table}", f"id {row.row_id}")
+            if known[1] is None and row.backfill_id is not None:
+                self._connection.execute(
+                    "UPDATE source_row SET backfill_id = ? WHERE table_name = ? AND row_id = ?",
+                    (row.backfill_id, row.table, row.row_id),
+                )
+            return False
+        occurrence, number, new = 0, None, False
+        while number is None:
+            number = self._add(sighting, kind, occurrence, lasting)
+            new = number is not None
+            if number is None:
+                number = self._without_row(sighting, kind, occurrence, row.table)
+            occurrence += 1
+        self._connection.execute(
+            "INSERT INTO source_row (table_name, row_id, number, lasting, backfill_id)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (row.table, row.row_id, number, lasting, row.backfill_id),
+        )
+        return new
+
+    def _without_row(
+        self, sighting: Sighting, kind: Kind, occurrence: int, table: str
+    ) -> int | None:
+        """Return the number of a known record, unless another row of the table is that record."""
+        number = self._number(self._id(sighting.plain, kind, occurrence))
+        taken = self._connection.execute(
+            "SELECT 1 FROM source_row WHERE number = ? AND table_name = ?", (number, table)
+        ).fetchone()
+        if taken is not None and kind.identity is not None:
+            raise _changed(f"{kind.name}", f"{kind.identity} in two rows of {table}")
+        return None if taken else number
+
+    def _add(self, sighting: Sighting, kind: Kind, occurrence: int, lasting: bytes) -> int | None:
+        """Add a record and return its number, or None where it is known."""
+        record = sighting.record.repeated(occurrence)
+        known_as = self._id(sighting.plain, kind, occurrence)
+        known = self._number(known_as)
+        if known is not None:
+            self._require_same(known, kind, sighting.record, lasting)
+            return None
+        identifier = self._id(sighting.record, kind, occurrence)
+        payload = codec.encode(record.payload)
+        if len(payload) > MAX_RECORD_SIZE - 1024:
+            raise InputRefusedError(
+                f"a {kind.name} is too large",
+                expected=f"at most {MAX_RECORD_SIZE - 1024} bytes",
+                found=str(len(payload)),
+            )
+        number = self._connection.execute(
+            "INSERT INTO record"
+            " (id, kind, dialect, credential, occurrence, payload, lasting, collected_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                identifier,
+                record.kind,
+                record.dialect,
+                record.credential,
+                record.occurrence,
+                payload,
+                lasting,
+                self._now,
+            ),
+        ).lastrowid
+        if sighting.pseudonymised:
+            self._connection.execute(
+                "INSERT INTO pseudonymised VALUES (?, ?, ?)",
+                (known_as, number, "\n".join(sighting.pseudonymised)),
+            )
+        return number
+
+    def _number(self, known_as: bytes) -> int | None:
+        """Return the number of the record that a source showed under this id, or None."""
+        row = self._connection.execute(
+            "SELECT number FROM record WHERE id = ?1"
+            " UNION ALL SELECT number FROM pseudonymised WHERE known_as = ?1 LIMIT 1",
+            (known_as,),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _require_same(self, number: int, kind: Kind, record: Record, lasting: bytes) -> None:
+        if kind.identity is None:
+            return
+        row = self._connection.execute(
+            "SELECT lasting FROM record WHERE number = ?", (number,)
+        ).fetchone()
+        if row[0] != lasting:
+            raise _changed(kind.name, f"{kind.identity} {record.payload[kind.identity]}")
+
+    def _id(self, record: Record, kind: Kind, occurrence: int) -> bytes:
+        return record_id(self._outbox.source, replace(record, occurrence=occurrence), kind)
+
+    def _repetition(self, record: Record, kind: Kind) -> int:
+        """Return how often this source showed the same content before."""
+        identifier = self._id(record, kind, 0)
+        if self._connection.execute(
+            "INSERT OR IGNORE INTO temp.seen VALUES (?, 0)", (identifier,)
+        ).rowcount:
+            return 0
+        self._connection.execute("UPDATE temp.seen SET n = n + 1 WHERE id = ?", (identifier,))
+        row = self._connection.execute(
+            "SELECT n FROM temp.seen WHERE id = ?", (identifier,)
+        ).fetchone()
+        return int(row[0])
+
+
+def _changed(what: str, where: str) -> InputRefusedError:
+    return InputRefusedError(
+        f"a {what} comes again with other content",
+        where=where,
+        expected="what was collected under this id before",
+        found="another count, window or credential",
+        hint="find out which is right; nothing of this source was taken over",
+    )
