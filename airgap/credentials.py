@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from airgap import privacy
 from airgap.catalog import Catalog
 from airgap.errors import InputRefusedError, TrustError, UsageError
 
@@ -55,14 +56,17 @@ def check(kind: str, secret: object, *, where: str) -> str:
 
 
 def redact(text: str, catalog: Catalog, secrets: Iterable[str] = ()) -> str:
-    """Return text with everything masked that is one of ``secrets`` or looks like a key."""
+    """Return text with everything masked that is one of ``secrets``, or looks like a key.
+
+    Addresses and card numbers are masked as well.
+    """
     for secret in secrets:
         for form in (secret, orjson.dumps(secret)[1:-1].decode()):
             text = text.replace(form, "<masked>")
     data = text.encode("utf-8", "replace")
     for name, pattern in catalog.credential_patterns.items():
         data = pattern.sub(f"<{name} masked>".encode(), data)
-    return data.decode()
+    return privacy.masked(data.decode())
 
 
 def guard(text: bytes, catalog: Catalog, *, where: str, secrets: Iterable[str] = ()) -> None:

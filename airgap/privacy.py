@@ -25,6 +25,10 @@ import orjson
 from airgap import wire
 from airgap.errors import InputRefusedError
 
+_ADDRESS_SHOWN = re.compile(
+    r"(?<![\w.+/-])[\w.+-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,6}\.[^\W\d_][\w-]{1,62}"
+)
+_CARD_SHOWN = re.compile(r"(?<![\w.])[2-9][0-9](?:[ -]?[0-9]){11,17}(?!\w)")
 _LAYERS = 4
 """How many layers of escapes are taken off; several backslashes or ``%25`` are one layer."""
 _BATCH = 1024**2
@@ -133,6 +137,18 @@ def find(data: bytes) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def masked(text: str) -> str:
+    """Return text for people with every address and card number masked.
+
+    What is the role of a connection URL (``postgresql://role@db.example``) stays.
+    """
+    text = _ADDRESS_SHOWN.sub("<address masked>", text)
+    return _CARD_SHOWN.sub(
+        lambda match: "<card masked>" if _is_card(re.sub("[ -]", "", match[0])) else match[0],
+        text,
+    )
 
 
 def _texts(data: bytes) -> Iterator[bytes]:

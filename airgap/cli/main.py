@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("airgap.cli.key", "Make and show this side's own keys."),
     "trust": ("airgap.cli.trust", "Say whose signatures count."),
     "collect": ("airgap.cli.collect", "Take usage records into the outbox."),
+    "capture": ("airgap.cli.capture", "Receive what servers report, and keep it in the outbox."),
     "export": ("airgap.cli.export", "Write signed bundles to a stick."),
     "inspect": ("airgap.cli.inspect", "Show what a bundle or receipt holds."),
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),

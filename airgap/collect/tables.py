@@ -24,6 +24,7 @@ Cell = str | datetime | None
 _STATE = re.compile(r"[a-z]{1,16}([_-][a-z]{1,16}){0,3}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_ROW_ID = re.compile(rf"{_UUID.pattern}|[0-9]{{1,12}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,14 +246,16 @@ def _is_unreported(row: Row, skipped: Skipped) -> bool:
 def _source_row(row: Row) -> SourceRow:
     table = row.table
     identifier = row.cells.get(table.row_id)
-    if not isinstance(identifier, str) or not re.fullmatch(r"[!-~]{1,64}", identifier):
+    if not isinstance(identifier, str) or not _ROW_ID.fullmatch(identifier):
         raise InputRefusedError(
             f"a row of {table.name} has no id by which it is known again",
             where=row.where,
-            expected=f"a value in {table.row_id}",
+            expected=f"a UUID, or a number of at most 12 digits, in {table.row_id}",
             found="none" if identifier is None else "something else",
         )
     export = None if table.mark is None else row.cells.get(table.mark.id)
+    if isinstance(export, str) and not _UUID.fullmatch(export):
+        raise _wrong(table.mark.id if table.mark else "", "a UUID", row.where)
     return SourceRow(table.name, identifier.lower(), export if isinstance(export, str) else None)
 
 

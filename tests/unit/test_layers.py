@@ -13,9 +13,16 @@ MODULES = {
 }
 # Lower layers first; a module may import from its own layer and from those before it.
 LAYERS = [
-    ("airgap.errors", "airgap.limits", "airgap.text", "airgap.timestamps", "airgap.jsontext"),
+    (
+        "airgap.errors",
+        "airgap.limits",
+        "airgap.text",
+        "airgap.timestamps",
+        "airgap.jsontext",
+        "airgap.wire",
+    ),
     ("airgap.catalog", "airgap.windows", "airgap.codes"),
-    ("airgap.credentials", "airgap.files", "airgap.records", "airgap.findings"),
+    ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
     ("airgap.sightings",),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home"),
@@ -24,6 +31,7 @@ LAYERS = [
     ("airgap.captured",),
     ("airgap.overview",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
+    ("airgap.capture",),
     ("airgap.cli", "airgap.__main__"),
 ]
 ISOLATED = {
@@ -74,15 +82,19 @@ def test_the_two_sides_never_import_each_other():
     for name, path in MODULES.items():
         if name.startswith("airgap.collect") or name in ISOLATED:
             assert not {i for i in imports(path) if i.startswith("airgap.replay")}, name
+        if name.startswith("airgap.capture"):
+            assert not {i for i in imports(path) if i.startswith("airgap.replay")}, name
         if name.startswith("airgap.replay"):
             assert not {
-                i for i in imports(path) if i.startswith("airgap.collect") or i in ISOLATED
+                i
+                for i in imports(path)
+                if i.startswith(("airgap.collect", "airgap.capture")) or i in ISOLATED
             }, name
 
 
-def test_only_replay_imports_network_modules():
+def test_only_replay_and_capture_import_network_modules():
     for name, path in MODULES.items():
-        if not name.startswith("airgap.replay"):
+        if not name.startswith(("airgap.replay", "airgap.capture", "airgap.cli.capture")):
             assert not {i for i in imports(path) if i in NETWORK or i.split(".")[0] in NETWORK}, (
                 name
             )

@@ -1,0 +1,254 @@
+"""The door: which requests come in, and what they become. Everything else is refused unread.
+
+A request comes in when its path ends in a documented one, behind a prefix of plain segments, and its
+kind is one that is captured. Credentials become fingerprints here. Nothing of a request that is
+refused is kept or said: with tracing left on, servers send the inputs and outputs of runs.
+"""
+
+import base64
+import hmac
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from airgap import jsontext
+from airgap.capture.keeping import Keeper
+from airgap.capture.server import Answer, Head
+from airgap.captured import Received
+from airgap.catalog import Catalog, Kind
+from airgap.collect import otlp
+from airgap.collect.payloads import Rules, records_of
+from airgap.collect.pseudonyms import Pseudonyms
+from airgap.errors import AirgapError, InputRefusedError
+from airgap.records import Record
+from airgap.sightings import Sighting
+
+_PREFIX = r"(?:/[A-Za-z0-9._~-]{1,128}){0,8}"
+_JSON = "application/json"
+_PROTOBUF = "application/x-protobuf"
+_RUN_DATA = re.compile(r"/(runs|sessions|feedback|datasets|otel|info)(/|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the site decided about capture.
+
+    Args:
+        kinds: names of the kinds that come in.
+        rules: see ``payloads.Rules``.
+        logs: what of OTLP logs may leave, or None where they don't come in.
+        pseudonyms: names that get pseudonyms, or None.
+        token: what a request must show, as the first segment of its path or as a bearer token
+            (RFC 6750, section 2.1), or None.
+    """
+
+    kinds: frozenset[str]
+    rules: Rules
+    logs: otlp.LogPolicy | None = None
+    pseudonyms: Pseudonyms | None = None
+    token: str | None = None
+
+
+@dataclass(slots=True)
+class Count:
+    """What came, for the end and for ``/healthz``."""
+
+    kept: Counter[str] = field(default_factory=Counter[str])
+    """Records that were new, by kind."""
+    known: int = 0
+    replaced: int = 0
+    refused: Counter[str] = field(default_factory=Counter[str])
+    """Requests that were refused, by reason."""
+
+
+class Door:
+    """Answers requests as the beacon does, and keeps what they report.
+
+    Args:
+        catalog: schemas and endpoints.
+        site: the site's decisions.
+        keeper: keeps records durably.
+        warn: says something to the operator.
+    """
+
+    def __init__(
+        self, catalog: Catalog, site: Site, keeper: Keeper, warn: Callable[[str], None]
+    ) -> None:
+        self._catalog = catalog
+        self._site = site
+        self._keeper = keeper
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._paths = [
+            (re.compile(_PREFIX + re.escape(path)), kinds)
+            for path, kinds in _by_path(catalog, site.kinds).items()
+        ]
+        self.count = Count()
+
+    def refuse(self, head: Head) -> Answer | None:
+        """Return the answer to a request whose body is not wanted, or None."""
+        path = self._inner_path(head)
+        if path is None:
+            return self._refused(401, "no token, or a wrong one")
+        kinds = self._kinds(path)
+        if not kinds:
+            if _RUN_DATA.search(path):
+                self._warn_once(
+                    "run data",
+                    "run data or other requests to LangSmith arrive here and are refused unread: "
+                    "tracing is on. Set LANGSMITH_TRACING=false on that server",
+                )
+            return self._refused(404, "not a path that is captured here")
+        if head.method != "POST":
+            return self._refused(405, "POST only")
+        media_type = _media_type(head)
+        wanted = {_JSON, _PROTOBUF} if kinds[0].body == "raw" else {_JSON}
+        if media_type not in wanted:
+            return self._refused(415, f"the content type is none of {', '.join(sorted(wanted))}")
+        coding = head.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ({"identity", "gzip"} if kinds[0].body == "raw" else {"identity"}):
+            return self._refused(415, "the content encoding is not taken here")
+        return None
+
+    async def answer(self, head: Head, body: bytes) -> Answer:
+        """Keep what a request reports, and answer as the beacon does."""
+        path = self._inner_path(head) or ""
+        kinds = self._kinds(path)
+        try:
+            kind, sightings = self._understood(kinds, head, body)
+            received = await self._keeper.keep(sightings)
+        except InputRefusedError as error:
+            return self._not_taken(422, error)
+        except AirgapError as error:
+            return self._not_taken(503, error)
+        self._add(kind, received)
+        return _success(kind, received, head)
+
+    def health(self) -> Answer:
+        """Answer ``/healthz``: whether reports can be kept; nothing about them."""
+        return Answer(200 if self._keeper.works else 503, orjson.dumps({"ok": self._keeper.works}))
+
+    def _inner_path(self, head: Head) -> str | None:
+        """Return the path without the token, or None where the token is not there."""
+        token, path = self._site.token, head.path
+        if token is None:
+            return path
+        first, rest = path[1:].partition("/")[::2]
+        if hmac.compare_digest(first.encode("utf-8", "replace"), token.encode()):
+            return f"/{rest}"
+        shown = head.headers.get("authorization", "")
+        if hmac.compare_digest(shown.encode("utf-8", "replace"), f"Bearer {token}".encode()):
+            return path
+        return None
+
+    def _kinds(self, path: str) -> list[Kind]:
+        return next((kinds for form, kinds in self._paths if form.fullmatch(path)), [])
+
+    def _understood(
+        self, kinds: Sequence[Kind], head: Head, body: bytes
+    ) -> tuple[Kind, list[Sighting]]:
+        """Return the kind and the checked records of a request.
+
+        Raises:
+            InputRefusedError: see ``payloads.records_of``.
+        """
+        kind = kinds[0]
+        where = f"a request to {kind.name}"
+        if kind.body == "raw":
+            found: Iterable[Record] = self._raw(kind, head, body, where)
+        else:
+            try:
+                value = jsontext.parse(body.strip())
+            except jsontext.NotExactError as error:
+                raise InputRefusedError(str(error), where=where) from None
+            rules = Rules(kind.name, self._site.rules.defaults, self._site.rules.allowed)
+            found = records_of(_reported(value), body, self._catalog, rules, where=where)
+        sightings = [Sighting.of(record) for record in found]
+        pseudonyms = self._site.pseudonyms
+        return kind, [pseudonyms.applied(s) for s in sightings] if pseudonyms else sightings
+
+    def _raw(self, kind: Kind, head: Head, body: bytes, where: str) -> Iterable[Record]:
+        media_type = _media_type(head)
+        coding = head.headers.get("content-encoding", "identity").strip().lower()
+        text = media_type == _JSON and coding == "identity"
+        try:
+            written = body.decode() if text else base64.b64encode(body).decode()
+        except UnicodeDecodeError:
+            raise InputRefusedError("the body is not UTF-8", where=where) from None
+        payload: dict[str, Any] | None = {
+            "content_type": media_type,
+            "content_encoding": coding,
+            "encoding": "utf-8" if text else "base64",
+            "body": written,
+        }
+        if kind.name == "otlp_logs":
+            assert payload is not None
+            logs = self._site.logs
+            payload = otlp.filtered(payload, logs, where=where) if logs else None
+        if payload is None:
+            return []
+        names = {d.credential.name for d in kind.dialects.values()}
+        headers = {n: head.headers[n.lower()] for n in names if n.lower() in head.headers}
+        wrapped = {"kind": kind.name, "payload": payload, "headers": headers}
+        return records_of(wrapped, b"", self._catalog, self._site.rules, where=where)
+
+    def _add(self, kind: Kind, received: Received) -> None:
+        self.count.kept[kind.name] += received.new
+        self.count.known += received.known
+        self.count.replaced += received.replaced
+
+    def _refused(self, status: int, why: str) -> Answer:
+        self.count.refused[why] += 1
+        return Answer(status, orjson.dumps({"detail": why}))
+
+    def _not_taken(self, status: int, error: AirgapError) -> Answer:
+        """Answer what could not be kept; the message holds no content of the request."""
+        self._warn_once(
+            f"{error.where} {error.message}",
+            f"{error.message} ({error.where or 'the outbox'}): {error.hint}",
+        )
+        self.count.refused[error.message] += 1
+        return Answer(status, orjson.dumps({"detail": error.message}))
+
+    def _warn_once(self, about: str, text: str) -> None:
+        if about not in self._warned and len(self._warned) < 100:
+            self._warned.add(about)
+            self._warn(text)
+
+
+def _by_path(catalog: Catalog, kinds: frozenset[str]) -> dict[str, list[Kind]]:
+    """Return the documented paths, the longest first, and which kinds each is of."""
+    found: dict[str, list[Kind]] = {}
+    for kind in catalog.kinds.values():
+        if kind.name in kinds:
+            for dialect in kind.dialects.values():
+                entry = found.setdefault(dialect.path, [])
+                if kind not in entry:
+                    entry.append(kind)
+    return dict(sorted(found.items(), key=lambda item: -len(item[0])))
+
+
+def _media_type(head: Head) -> str:
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _reported(value: object) -> object:
+    """Return a body; what says more about it is for files, not for the network."""
+    if isinstance(value, dict) and "kind" in value:
+        raise InputRefusedError("a body names its kind", expected="a documented request body")
+    return value
+
+
+def _success(kind: Kind, received: Received, head: Head) -> Answer:
+    """Return the documented answer; OTLP's has the request's content type (OTLP 1.x, OTLP/HTTP)."""
+    status = min(kind.success.status)
+    if kind.body == "raw":
+        media_type = _media_type(head)
+        return Answer(status, b"" if media_type == _PROTOBUF else b"{}", media_type)
+    if kind.success.count is not None:
+        return Answer(status, orjson.dumps({kind.success.count: received.new}))
+    return Answer(204)

@@ -1,0 +1,129 @@
+"""Keeps what arrives: one thread that owns the outbox and commits many requests at once."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from airgap import captured
+from airgap.captured import Received
+from airgap.errors import AirgapError, MediumError
+from airgap.outbox import Outbox
+from airgap.sightings import Sighting
+from airgap.timestamps import Clock
+
+_MOST_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    sightings: Sequence[Sighting]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Received]"
+
+    def settle(self, outcome: Received | AirgapError) -> None:
+        """Tell the request's task, wherever it is, unless it has gone."""
+
+        def tell() -> None:
+            if self.future.done():
+                return
+            if isinstance(outcome, AirgapError):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+
+        try:
+            self.loop.call_soon_threadsafe(tell)
+        except RuntimeError:
+            # The loop has ended: nobody waits any more, and what was kept is kept.
+            return
+
+
+class Keeper:
+    """Keeps requests durably; a result means that they are on disk.
+
+    Args:
+        open_outbox: opens the outbox, in the keeper's own thread.
+        clock: the present.
+    """
+
+    def __init__(self, open_outbox: Callable[[], Outbox], clock: Clock) -> None:
+        self._open = open_outbox
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._wishes: list[_Wish] = []
+        self._ending = False
+        self._started: AirgapError | None = None
+        self._ready = threading.Event()
+        self.works = True
+        """Whether the last requests could be kept."""
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Open the outbox.
+
+        Raises:
+            AirgapError: it can't be opened.
+        """
+        self._thread.start()
+        self._ready.wait()
+        if self._started is not None:
+            raise self._started
+
+    def stop(self) -> None:
+        """Keep what was asked for, and close the outbox."""
+        with self._condition:
+            self._ending = True
+            self._condition.notify()
+        self._thread.join()
+
+    async def keep(self, sightings: Sequence[Sighting]) -> Received:
+        """Keep one request's records, all or none; return when they are on disk.
+
+        Raises:
+            InputRefusedError: an identity comes again with other content.
+            MediumError: the file system refused.
+        """
+        loop = asyncio.get_running_loop()
+        wish = _Wish(sightings, loop, loop.create_future())
+        with self._condition:
+            self._wishes.append(wish)
+            self._condition.notify()
+        return await wish.future
+
+    def _run(self) -> None:
+        try:
+            outbox = self._open()
+        except AirgapError as error:
+            self._started = error
+            return
+        finally:
+            self._ready.set()
+        try:
+            while wishes := self._next():
+                for wish, outcome in zip(wishes, self._kept(outbox, wishes), strict=True):
+                    wish.settle(outcome)
+        finally:
+            outbox.close()
+
+    def _next(self) -> list[_Wish]:
+        """Return what waits, once something does; nothing at the end."""
+        with self._condition:
+            while not self._wishes and not self._ending:
+                self._condition.wait()
+            taken = self._wishes[:_MOST_AT_ONCE]
+            del self._wishes[:_MOST_AT_ONCE]
+            return taken
+
+    def _kept(self, outbox: Outbox, wishes: list[_Wish]) -> Sequence[Received | AirgapError]:
+        try:
+            kept = captured.receive(outbox, [wish.sightings for wish in wishes], self._clock())
+        except AirgapError as error:
+            failure: AirgapError = error
+        except Exception as error:  # noqa: BLE001 - the thread goes on, and clients are told
+            failure = MediumError(f"a request could not be kept: {type(error).__name__}")
+        else:
+            self.works = True
+            return kept
+        self.works = False
+        return [failure] * len(wishes)
