@@ -1,0 +1,225 @@
+"""The real LangGraph server as a subprocess, and what stands between it and the capture endpoint."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from support import API_KEY, REPOSITORY, Site
+
+HERE = Path(__file__).parent
+PYTHON = REPOSITORY / ".langgraph" / "bin" / "python"
+INTERVAL = 0.3
+"""Seconds between the server's reports; its own default is 300."""
+NODES = 3
+"""Nodes of the graph, each executed once in a run."""
+
+needs_server = pytest.mark.skipif(
+    not PYTHON.exists(),
+    reason="the LangGraph server is not installed: python3 -m venv .langgraph && "
+    ".langgraph/bin/pip install --require-hashes -r tests/langgraph/requirements.lock",
+)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"never came: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Server:
+    """A running server; ``runs`` counts what was made."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.runs = 0
+
+    def make(self, count: int, text: str = "x") -> None:
+        """Make runs, all at once, and wait for each."""
+
+        def one(_: int) -> int:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+            body = json.dumps({"assistant_id": "tiny", "input": {"text": text}})
+            connection.request("POST", "/runs/wait", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert json.loads(answer.read()) == {"text": f"{text}..."}
+            connection.close()
+            return answer.status
+
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(one, range(count))) == {200}
+        self.runs += count
+
+
+@contextlib.contextmanager
+def langgraph(endpoint: str, **environment: str) -> Iterator[Server]:
+    """Run the server; it reports to ``endpoint`` and reaches nothing else."""
+    port = free_port()
+    nowhere = "http://127.0.0.1:9"
+    process = subprocess.Popen(
+        [PYTHON, HERE / "launch.py", str(port), str(INTERVAL)],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "LANGSMITH_CONTROL_PLANE_API_KEY": API_KEY,
+            "LANGSMITH_AUTH_ENDPOINT": endpoint,
+            "LANGSMITH_TRACING": "false",
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nowhere),
+            "NO_PROXY": "127.0.0.1,localhost",
+            **environment,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: _is_up(port), "the LangGraph server")
+        yield Server(port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_up(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/ok")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+class Capture:
+    """``airgap capture`` as a subprocess, on one port however often it is started."""
+
+    def __init__(self, site: Site, *options: object) -> None:
+        self.site = site
+        self.options = options
+        self.port = 0
+        self.said = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "airgap", "capture", "--home", self.site.isolated]
+        command += ["--listen", f"127.0.0.1:{self.port}", *self.options]
+        self._process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said += line
+            if found := re.search(r"Listening on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                return
+        raise AssertionError(self.said)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit status."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        process.send_signal(number)
+        with process.stdout:
+            self.said += process.stdout.read()
+        self._process = None
+        return process.wait()
+
+    def waiting(self) -> dict[str, int]:
+        """Return the sums that wait in the outbox."""
+        report = self.site.status()["waiting"].get("usage_report")
+        return {} if report is None else report["sums"]
+
+
+@contextlib.contextmanager
+def capture(site: Site, *options: object) -> Iterator[Capture]:
+    """Run the capture endpoint."""
+    one = Capture(site, *options)
+    one.start()
+    try:
+        yield one
+    finally:
+        if one.runs:
+            one.end(signal.SIGKILL)
+
+
+class Between:
+    """A TCP proxy on loopback that can hold answers back, or lose them."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.lose = False
+        """Whether the connection ends before an answer gets back."""
+        self.delay = 0.0
+        """Seconds before an answer gets back."""
+        self.lost = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: Any) -> None:
+        with contextlib.suppress(OSError), client:
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
+            with server:
+                threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
+                while data := server.recv(65536):
+                    if self.lose:
+                        self.lost += 1
+                        # Closing alone ends nothing while the other thread reads.
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
+                    time.sleep(self.delay)
+                    client.sendall(data)
+
+    def _forward(self, client: Any, server: Any) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                server.sendall(data)
+            server.shutdown(socket.SHUT_WR)

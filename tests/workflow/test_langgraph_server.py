@@ -1,0 +1,102 @@
+"""The real LangGraph server: every run and node that it made arrives at the beacon, and once."""
+
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "langgraph"))
+
+from server import NODES, Between, Capture, Server, capture, langgraph, needs_server, until
+from support import Site
+
+from airgap.replay.rehearsal import RehearsalBeacon
+
+pytestmark = needs_server
+
+RUNS, NODE_COUNT = "langgraph.platform.runs", "langgraph.platform.nodes"
+
+
+def arrive(endpoint: Capture, *servers: Server) -> None:
+    """Wait until all that was made is in the outbox."""
+    made = sum(server.runs for server in servers)
+    until(lambda: endpoint.waiting().get(RUNS, 0) >= made, f"{made} runs in the outbox")
+
+
+def assert_delivered(site: Site, beacon: RehearsalBeacon, *servers: Server) -> None:
+    """Export, import, and compare what the beacon has with what was made."""
+    site.export()
+    site.import_(beacon.url)
+    made = sum(server.runs for server in servers)
+    sums = beacon.totals.as_map()["usage_report"]["sums"]
+    assert (sums[RUNS], sums[NODE_COUNT]) == (made, NODES * made)
+    site.apply()
+    assert site.status()["confirmed"]["usage_report"]["sums"][RUNS] == made
+
+
+def test_runs_and_nodes_at_the_beacon_are_those_made_whatever_happens_on_the_way(
+    site: Site, beacon: RehearsalBeacon
+):
+    with capture(site) as endpoint, Between(endpoint.port) as between:
+        with langgraph(between.url) as server:
+            server.make(5)
+            arrive(endpoint, server)
+
+            # Answers are lost: the server sends the same start again, with more in it.
+            between.lose = True
+            server.make(4)
+            until(lambda: between.lost >= 2, "two lost answers")
+            server.make(3)
+            arrive(endpoint, server)
+            # What was not answered leaves in a bundle all the same.
+            site.export()
+            server.make(2)
+            lost = between.lost
+            until(lambda: between.lost > lost + 1, "more lost answers")
+            between.lose = False
+            server.make(1)
+            until(lambda: endpoint.waiting().get(RUNS, 0) == 3, "what the bundle does not hold")
+
+            # The endpoint is killed, and comes back.
+            endpoint.end(signal.SIGKILL)
+            server.make(6)
+            endpoint.start()
+            until(lambda: endpoint.waiting().get(RUNS, 0) == 9, "what came after the kill")
+
+            # Slow answers.
+            between.delay = 0.5
+            server.make(3)
+            until(lambda: endpoint.waiting().get(RUNS, 0) == 12, "what came slowly")
+        assert endpoint.end() == 0
+        assert_delivered(site, beacon, server)
+
+
+def test_replicas_that_report_at_the_same_time_add_up(site: Site, beacon: RehearsalBeacon):
+    with capture(site) as endpoint:
+        with langgraph(endpoint.url) as one, langgraph(endpoint.url) as other:
+            one.make(4)
+            other.make(3)
+            arrive(endpoint, one, other)
+        assert endpoint.end() == 0
+        assert_delivered(site, beacon, one, other)
+
+
+def test_with_tracing_left_on_nothing_of_a_run_is_kept_or_said(site: Site, beacon: RehearsalBeacon):
+    marker = "patient-4711-of-ward-9"
+    with capture(site) as endpoint:
+        tracing = {
+            "LANGSMITH_TRACING": "true",
+            "LANGSMITH_API_KEY": "lsv2_pt_EXAMPLE_not_a_real_key",
+            "LANGSMITH_ENDPOINT": endpoint.url,
+        }
+        with langgraph(endpoint.url, **tracing) as server:
+            server.make(3, marker)
+            arrive(endpoint, server)
+        assert endpoint.end() == 0
+        assert_delivered(site, beacon, server)
+    warnings = [line for line in endpoint.said.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "LANGSMITH_TRACING=false" in warnings[0]
+    kept = [path for folder in (site.isolated, site.stick) for path in folder.rglob("*")]
+    for path in filter(Path.is_file, kept):
+        assert marker.encode() not in path.read_bytes()
+    assert marker not in endpoint.said
