@@ -18,8 +18,19 @@ RUNS, NODE_COUNT = "langgraph.platform.runs", "langgraph.platform.nodes"
 
 def arrive(endpoint: Capture, *servers: Server) -> None:
     """Wait until all that was made is in the outbox."""
-    made = sum(server.runs for server in servers)
-    until(lambda: endpoint.waiting().get(RUNS, 0) >= made, f"{made} runs in the outbox")
+    holds(endpoint, sum(server.runs for server in servers))
+
+
+def holds(endpoint: Capture, made: int) -> None:
+    """Wait until so many runs wait in the outbox, with all their nodes.
+
+    The server counts a run before its nodes, so a report can hold the one without the others.
+    """
+    wanted = (made, NODES * made)
+    until(
+        lambda: tuple(endpoint.waiting().get(name, 0) for name in (RUNS, NODE_COUNT)) == wanted,
+        f"{made} runs in the outbox",
+    )
 
 
 def assert_delivered(site: Site, beacon: RehearsalBeacon, *servers: Server) -> None:
@@ -54,18 +65,18 @@ def test_runs_and_nodes_at_the_beacon_are_those_made_whatever_happens_on_the_way
             until(lambda: between.lost > lost + 1, "more lost answers")
             between.lose = False
             server.make(1)
-            until(lambda: endpoint.waiting().get(RUNS, 0) == 3, "what the bundle does not hold")
+            holds(endpoint, 3)
 
             # The endpoint is killed, and comes back.
             endpoint.end(signal.SIGKILL)
             server.make(6)
             endpoint.start()
-            until(lambda: endpoint.waiting().get(RUNS, 0) == 9, "what came after the kill")
+            holds(endpoint, 9)
 
             # Slow answers.
             between.delay = 0.5
             server.make(3)
-            until(lambda: endpoint.waiting().get(RUNS, 0) == 12, "what came slowly")
+            holds(endpoint, 12)
         assert endpoint.end() == 0
         assert_delivered(site, beacon, server)
 
