@@ -122,11 +122,19 @@ def key_of(path: Path, random: Callable[[int], bytes]) -> bytes:
         random: returns so many random bytes.
 
     Raises:
-        UsageError: the file holds something else.
+        UsageError: the file holds something else, or others can read it.
     """
     if not path.exists():
         write_atomically(path, random(32).hex().encode() + b"\n", mode=0o600)
     text = read_small(path, "pseudonym key").strip()
+    if path.stat().st_mode & 0o077:
+        raise UsageError(
+            "others can read the key for pseudonyms",
+            where=str(path),
+            expected="mode 0600",
+            found=f"mode {path.stat().st_mode & 0o777:04o}",
+            hint=f"chmod 600 {path}; if others may have seen it, so they may the values",
+        )
     if not _KEY.fullmatch(text):
         raise UsageError(
             "the key for pseudonyms is not one",

@@ -1,10 +1,14 @@
 """Promise 8: the isolated side opens no connection and loads no network module; help is quick."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
 import pytest
 from support import SOURCE, every_command, report, run, write_lines
 
@@ -99,6 +103,30 @@ def test_no_command_of_the_isolated_side_asks_the_kernel_for_a_network_socket(si
         command += [sys.executable, "-m", "airgap", *arguments]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         assert "AF_INET" not in trace.read_text(), arguments
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_capture_listens_and_never_connects(site, tmp_path):
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,bind", "-o", trace]
+    command += [sys.executable, "-m", "airgap", "capture", "--home", site.isolated]
+    command += ["--listen", "127.0.0.1:0", "--api-key-file", site.api_key_file]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    with process, process.stdout as said:
+        url = said.readline().removeprefix("Listening on ").strip()
+        body = {k: v for k, v in report(1).items() if k != "license"}
+        answer = httpx.post(f"{url}/v1/metadata/submit", json=body)
+        assert answer.status_code == 204
+        # strace passes no signal on, so the process is asked by itself.
+        child = next(
+            iter(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        )
+        os.kill(int(child), signal.SIGTERM)
+        said.read()
+    text = trace.read_text()
+    assert "bind(" in text
+    assert not [line for line in text.splitlines() if "connect(" in line and "AF_INET" in line]
+    assert site.status()["waiting"]["usage_report"]["records"] == 1
 
 
 def test_every_commands_help_has_an_example_and_the_options_that_all_have():

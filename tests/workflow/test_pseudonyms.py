@@ -84,7 +84,11 @@ def test_what_the_beacon_needs_as_it_is_has_no_pseudonym(site, name):
 
 
 def test_a_damaged_key_is_refused_and_not_shown(site):
-    (site.isolated / "pseudonym.key").write_text("c0ffee\n")
+    key = site.isolated / "pseudonym.key"
+    key.write_text("c0ffee\n")
+    key.chmod(0o640)
+    assert "0640" in site.collect([traces(1)], "--pseudonymise", "tenant_id", code=2).stderr
+    key.chmod(0o600)
     result = site.collect([traces(1)], "--pseudonymise", "tenant_id", code=2)
     assert "64 hexadecimal digits" in result.stderr
     assert "c0ffee" not in result.output
