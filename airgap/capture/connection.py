@@ -1,272 +1,346 @@
-"""Connections: requests in, answers out, each within its bounds."""
+"""One connection: request after request, each answered in its turn. h11 does all the parsing.
+
+Sources: RFC 9110 (semantics), RFC 9112 (HTTP/1.1). Whatever is said to the client about an error
+is one of this module's constants: nothing of a request is repeated, kept or logged.
+"""
 
 import asyncio
 import contextlib
 import json
-import ssl
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 
-from airgap.capture.server import Answer, Bounds, Handler, Head
+from airgap.capture.contract import METHODS, Answer, Bounds, Handler, Head
+from airgap.capture.wire import Wire
 
-_READ = 64 * 1024
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n"
-    b"Content-Length: 0\r\n\r\n"
-)
+HEALTH_PATH = "/healthz"
+"""Path that the server answers itself, to GET and HEAD."""
+
+_DETAILS = {
+    400: "this is not a valid HTTP/1.1 request",
+    408: "the request took too long to arrive",
+    413: "the body is too large",
+    431: "the request's head is too large",
+    500: "the request could not be handled",
+    501: "the method or transfer coding is not supported",
+    503: "the server is busy; try again later",
+    505: "only HTTP/1.1 and HTTP/1.0 are supported",
+}
+# RFC 9112 section 3.2.2: a server must accept the absolute form.
+_ORIGIN = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
+# h11 lets them through in values (RFC 9110 section 5.5 calls them invalid); a log would suffer.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-class Connections:
-    """All connections of a server, and what they hold together.
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of a server have in common.
 
     Args:
         handler: answers requests.
-        bounds: what clients may cost.
-        tls: for HTTPS, or None.
+        health: answers the health check; called on the event loop.
+        bounds: limits.
+        places: one for each request whose body may be in memory.
+        idle: connections that have had an answer and wait for a further request, or for their
+            client to close; the longest waiting first.
+        crowded: set while a client waits for somebody's connection.
+        stopping: set when the server is being stopped.
     """
 
-    def __init__(self, handler: Handler, bounds: Bounds, tls: ssl.SSLContext | None) -> None:
-        self.handler = handler
-        self.bounds = bounds
-        self.tls = tls
-        self.held = 0
-        """Bytes of bodies that are reserved."""
-        self.stopping = False
-        self._tasks: dict[asyncio.Task[None], _Connection] = {}
+    handler: Handler
+    health: Callable[[], Answer]
+    bounds: Bounds
+    places: asyncio.Semaphore
+    idle: "dict[Connection, None]"
+    crowded: asyncio.Event
+    stopping: asyncio.Event
 
-    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection; never raises."""
-        task = asyncio.current_task()
-        assert task is not None
-        connection = _Connection(self, reader, writer)
-        try:
-            if self.stopping or len(self._tasks) >= self.bounds.max_connections:
-                if self.tls is None:
-                    writer.write(_TOO_MANY)
-                return
-            self._tasks[task] = connection
-            await connection.run()
-        except (OSError, TimeoutError, asyncio.CancelledError):
-            # Gone, too slow, or told to end: nobody is left to be answered.
-            return
-        finally:
-            self._tasks.pop(task, None)
-            await _closed(writer)
-
-    async def finish(self) -> None:
-        """Close what is idle, and let what is being answered end in time."""
-        self.stopping = True
-        for task, connection in list(self._tasks.items()):
-            if not connection.busy:
-                task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=self.bounds.grace_seconds)
-        rest = list(self._tasks)
-        for task in rest:
-            task.cancel()
-        if rest:
-            await asyncio.wait(rest, timeout=1)
+    @property
+    def last(self) -> bool:
+        """Whether a connection that has had an answer must go."""
+        return self.stopping.is_set() or self.crowded.is_set()
 
 
 class _RefusedError(Exception):
-    """A request that is answered without being handled; ends its connection."""
+    """The request ends here, and the connection with it: what follows can't be told apart."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.answer = _error(status, detail)
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.answer = _failure(status)
 
 
-class _Connection:
-    def __init__(
-        self, group: Connections, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._group = group
-        self._bounds = group.bounds
-        self._reader = reader
-        self._writer = writer
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=group.bounds.max_head)
+class Connection:
+    """One client. ``run`` is its whole life.
+
+    Args:
+        wire: the connected bytes; whoever runs this closes it afterwards.
+        peer: the client's address.
+        shared: what it shares with other connections.
+    """
+
+    __slots__ = ("_fresh", "_head_only", "_parser", "_peer", "_shared", "_wire", "busy")
+
+    def __init__(self, wire: Wire, peer: str, shared: Shared) -> None:
+        self._wire = wire
+        self._peer = peer
+        self._shared = shared
+        # One less than the bound: h11 gives up beyond its number, and `_receive` never lets it
+        # hold more than max_head; so a head of max_head bytes is read, and no larger one.
+        self._parser = h11.Connection(h11.SERVER, shared.bounds.max_head - 1)
+        self._fresh = True
+        self._head_only = False
         self.busy = False
-        """Whether a request is being read or answered."""
+        """Whether a request has begun to arrive, or its answer is not out yet."""
 
     async def run(self) -> None:
-        """Answer requests until one side ends the connection."""
-        if self._group.tls is not None:
-            with contextlib.suppress(ssl.SSLError):
-                await self._writer.start_tls(
-                    self._group.tls, ssl_handshake_timeout=self._bounds.head_seconds
-                )
-            if self._writer.get_extra_info("ssl_object") is None:
-                return
-        first = True
-        while True:
-            again = await self._one(first=first)
-            if not again:
-                return
-            first = False
-
-    async def _one(self, *, first: bool) -> bool:
-        """Answer one request; return whether another may follow."""
+        """Serve the client to the end. Nothing is raised but the task's own cancellation."""
         try:
-            request = await self._request(first=first)
-            if request is None:
-                return False
-            answer = await self._answer(request)
-        except _RefusedError as refused:
-            await self._send(refused.answer, last=True)
-            await self._linger()
-            return False
-        except h11.RemoteProtocolError as error:
-            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                status = error.error_status_hint or 400
-                await self._send(_error(status, "the request is not HTTP/1.1"), last=True)
-                await self._linger()
-            return False
-        last = self._group.stopping
-        await self._send(answer, last=last)
-        if last or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-            return False
-        self._http.start_next_cycle()
-        self.busy = False
-        return True
+            async with asyncio.timeout(self._shared.bounds.head_seconds):
+                await self._wire.handshake()
+            deadline = self._in(self._shared.bounds.head_seconds)
+            while await self._exchange(deadline):
+                self._fresh = False
+                deadline = self._in(self._shared.bounds.idle_seconds)
+        except OSError:
+            # The client went away, didn't speak TLS, or was too slow to take its answer.
+            pass
 
-    async def _request(self, *, first: bool) -> h11.Request | None:
-        """Return the next request's head, or None at the connection's end."""
-        if not first and self._http.trailing_data[0] == b"":
-            async with asyncio.timeout(self._bounds.idle_seconds):
-                data = await self._reader.read(_READ)
-            self._http.receive_data(data)
-        self.busy = not first
-        async with asyncio.timeout(self._bounds.head_seconds):
-            event = await self._event()
+    @staticmethod
+    def _in(seconds: float) -> float:
+        return asyncio.get_running_loop().time() + seconds
+
+    async def _exchange(self, deadline: float) -> bool:
+        """Answer the next request; return whether another one may follow.
+
+        Args:
+            deadline: loop time until which its first byte must be there.
+        """
+        self._head_only = False
+        if not await self._wait_for_request(deadline):
+            return False
         self.busy = True
-        return event if isinstance(event, h11.Request) else None
-
-    async def _event(self) -> object:
-        """Return the protocol's next event."""
-        while True:
-            event = self._http.next_event()
-            if event is not h11.NEED_DATA:
-                return event
-            data = await self._reader.read(_READ)
-            self.busy = self.busy or bool(data)
-            self._http.receive_data(data)
-
-    async def _answer(self, request: h11.Request) -> Answer:
-        head = self._head(request)
-        if head.path == "/healthz" and head.method in ("GET", "HEAD"):
-            await self._body(0)
-            return self._group.handler.health()
-        refused = self._group.handler.refuse(head)
-        if refused is not None:
-            await self._send(refused, last=True)
-            await self._linger()
-            raise ConnectionAbortedError
-        length = self._length(head)
-        if self._group.held + length > self._bounds.max_held:
-            raise _RefusedError(503, "too much at once; try again")
-        self._group.held += length
         try:
-            if self._http.they_are_waiting_for_100_continue:
-                await self._write(h11.InformationalResponse(status_code=100, headers=[]))
-            async with asyncio.timeout(self._bounds.body_seconds):
-                body = await self._body(self._bounds.max_body)
-            return await self._handled(head, body)
+            answer, last = await self._request(deadline)
+            data = self._encoded(answer, close=last or self._shared.last)
+        except _RefusedError as refused:
+            data = self._encoded(refused.answer, close=True)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - nobody may learn what: it might repeat the request
+            data = self._encoded(_failure(500), close=True)
+        try:
+            async with asyncio.timeout(self._shared.bounds.answer_seconds):
+                await self._wire.send(data)
+        except TimeoutError:
+            self._wire.abort()
+            raise
+        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
+            self._parser.start_next_cycle()
+            self.busy = self._held() > 0
+            return True
+        await self._part()
+        return False
+
+    async def _part(self) -> None:
+        """End the connection so that the client gets its last answer."""
+        states = {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}
+        self.busy = self._parser.their_state not in states or self._held() > 0
+        if not self.busy and self._shared.last:
+            # All was read, so closing resets nothing, and somebody waits for the room.
+            return
+        self._shared.idle[self] = None
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._shared.bounds.discard_seconds):
+                    await self._wire.finish(self._shared.bounds.discard_bytes)
         finally:
-            self._group.held -= length
+            self._shared.idle.pop(self, None)
 
-    async def _handled(self, head: Head, body: bytes) -> Answer:
+    async def _wait_for_request(self, deadline: float) -> bool:
+        """Wait until h11 holds something; return False where the client is silent or gone."""
+        # Even if the next request is here already, others have their turn first.
+        await asyncio.sleep(0)
+        if self._held():
+            return True
+        if not self._fresh:
+            if self._shared.last:
+                return False
+            self._shared.idle[self] = None
         try:
-            return await self._group.handler.answer(head, body)
-        except Exception:  # noqa: BLE001 - whatever it is, the client hears no more than this
-            return _error(500, "the request could not be handled")
+            async with asyncio.timeout_at(deadline):
+                return await self._receive()
+        except TimeoutError:
+            return False
+        finally:
+            self._shared.idle.pop(self, None)
 
-    def _head(self, request: h11.Request) -> Head:
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in request.headers:
-            name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        if "transfer-encoding" in headers and "content-length" in headers:
-            # RFC 9112, section 6.1: an attempt at request smuggling.
-            raise _RefusedError(400, "both a length and a transfer coding")
-        target = request.target.decode("latin-1")
-        if not target.startswith("/"):
-            raise _RefusedError(400, "the target is no path")
-        peer = self._writer.get_extra_info("peername")
-        return Head(
-            request.method.decode("ascii"),
-            target.partition("?")[0],
-            headers,
-            str(peer[0]) if peer else "",
-        )
+    async def _request(self, deadline: float) -> tuple[Answer, bool]:
+        """Return the answer to a request, and whether it must be the connection's last."""
+        bounds = self._shared.bounds
+        if not self._fresh:
+            deadline = self._in(bounds.head_seconds)
+        try:
+            async with asyncio.timeout_at(deadline):
+                request = await self._next_head()
+        except TimeoutError:
+            raise _RefusedError(408) from None
+        self._head_only = request.method == b"HEAD"
+        if len(request.headers) > bounds.max_fields:
+            raise _RefusedError(431)
+        head, length = _understood(request, self._peer)
+        early = self._early(head)
+        if early is not None:
+            if length == 0:
+                # Nothing follows the head, so the connection can go on.
+                await self._body(0)
+            return early, length != 0
+        if length is not None and length > bounds.max_body:
+            raise _RefusedError(413)
+        try:
+            async with asyncio.timeout(bounds.body_seconds):
+                await self._shared.places.acquire()
+        except TimeoutError:
+            raise _RefusedError(503) from None
+        try:
+            return await self._handled(head), False
+        finally:
+            self._shared.places.release()
 
-    def _length(self, head: Head) -> int:
-        """Return how much of a body to reserve room for."""
-        declared = head.headers.get("content-length")
-        if declared is None:
-            return self._bounds.max_body if "transfer-encoding" in head.headers else 0
-        length = int(declared)
-        if length > self._bounds.max_body:
-            raise _RefusedError(413, f"a body has at most {self._bounds.max_body} bytes")
-        return length
+    def _early(self, head: Head) -> Answer | None:
+        """Return the answer to a request whose body doesn't matter."""
+        try:
+            if head.path == HEALTH_PATH and head.method in {"GET", "HEAD"}:
+                return self._shared.health()
+            return self._shared.handler.refuse(head)
+        except Exception:  # noqa: BLE001 - see `_exchange`
+            return _failure(500)
+
+    async def _handled(self, head: Head) -> Answer:
+        """Read the body and have it answered. The body lives no longer than this call."""
+        bounds = self._shared.bounds
+        if self._parser.they_are_waiting_for_100_continue:
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+            async with asyncio.timeout(bounds.answer_seconds):
+                await self._wire.send(self._parser.send(go_on))
+        try:
+            async with asyncio.timeout(bounds.body_seconds):
+                body = await self._body(bounds.max_body)
+        except TimeoutError:
+            raise _RefusedError(408) from None
+        try:
+            async with asyncio.timeout(bounds.answer_seconds) as limit:
+                return await self._shared.handler.answer(head, body)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Something within the handler was cancelled, not this connection.
+            return _failure(500)
+        except Exception:  # noqa: BLE001 - see `_exchange`
+            return _failure(503 if limit.expired() else 500)
+
+    async def _next_head(self) -> h11.Request:
+        while (event := self._event()) is h11.NEED_DATA:
+            await self._receive()
+        if not isinstance(event, h11.Request):
+            raise _RefusedError(400)
+        return event
 
     async def _body(self, most: int) -> bytes:
-        parts, size = [], 0
+        """Return the body; it is one bytearray while it grows, since chunks may be tiny."""
+        kept = bytearray()
+        received = 0
         while True:
-            event = await self._event()
+            event = self._event()
             if isinstance(event, h11.Data):
-                size += len(event.data)
-                if size > most:
-                    raise _RefusedError(413, f"a body has at most {most} bytes")
-                parts.append(bytes(event.data))
+                kept += event.data
+                if len(kept) > most:
+                    raise _RefusedError(413)
             elif isinstance(event, h11.EndOfMessage):
-                return b"".join(parts)
+                return bytes(kept)
             else:
-                raise ConnectionAbortedError
+                # Chunks of a byte each, or with long extensions, cost far more than they carry
+                # (RFC 9112 section 7.1.1 asks for a limit).
+                if received > 2 * len(kept) + self._shared.bounds.max_head:
+                    raise _RefusedError(400)
+                held = self._held()
+                await self._receive()
+                received += self._held() - held
 
-    async def _send(self, answer: Answer, *, last: bool) -> None:
-        headers = [("Cache-Control", "no-store")]
-        if answer.body:
-            headers.append(("Content-Type", answer.content_type))
-        if answer.status not in (204, 304):
-            headers.append(("Content-Length", str(len(answer.body))))
-        if last:
+    def _event(self) -> object:
+        try:
+            return self._parser.next_event()
+        except h11.RemoteProtocolError as error:
+            # Only a head is judged in h11's finer terms; a body that breaks off is just broken.
+            status = error.error_status_hint if self._parser.our_state is h11.IDLE else 400
+            raise _RefusedError(status if status in _DETAILS else 400) from None
+
+    async def _receive(self) -> bool:
+        """Let h11 have what has come, so that it holds max_head bytes at most; False at the end."""
+        data = await self._wire.receive(self._shared.bounds.max_head - self._held())
+        self._parser.receive_data(data)
+        return bool(data)
+
+    def _held(self) -> int:
+        return len(self._parser.trailing_data[0])
+
+    def _encoded(self, answer: Answer, *, close: bool) -> bytes:
+        """Return an answer's bytes. What can't be sent raises before h11 has seen any of it."""
+        body = bytes(answer.body)
+        # RFC 9110 section 6.6.1: whoever has a clock sends a date.
+        headers = [("Date", formatdate(usegmt=True))]
+        if answer.status not in {204, 304}:
+            headers += [("Content-Type", answer.content_type), ("Content-Length", str(len(body)))]
+        if close:
             headers.append(("Connection", "close"))
-        await self._write(
-            h11.Response(
-                status_code=answer.status,
-                headers=headers,
-                reason=HTTPStatus(answer.status).phrase.encode(),
-            ),
-            *([h11.Data(data=answer.body)] if answer.body and not self._is_head() else []),
-            h11.EndOfMessage(),
+        response = h11.Response(
+            status_code=answer.status, headers=headers, reason=_PHRASES.get(answer.status, "")
         )
-
-    def _is_head(self) -> bool:
-        return self._http._request_method == b"HEAD"  # noqa: SLF001 - h11 does not tell otherwise
-
-    async def _write(self, *events: h11.Event) -> None:
-        self._writer.write(b"".join(self._http.send(event) or b"" for event in events))
-        async with asyncio.timeout(self._bounds.answer_seconds):
-            await self._writer.drain()
-
-    async def _linger(self) -> None:
-        """Drop what a client still sends, so that it gets to read its answer; within bounds."""
-        left = self._bounds.linger_bytes
-        with contextlib.suppress(OSError, TimeoutError):
-            if self._group.tls is None:
-                self._writer.write_eof()
-            async with asyncio.timeout(self._bounds.linger_seconds):
-                while left > 0 and (data := await self._reader.read(_READ)):
-                    left -= len(data)
+        data = self._parser.send(response)
+        if body and not self._head_only and answer.status not in {204, 304}:
+            data += self._parser.send(h11.Data(data=body))
+        return data + self._parser.send(h11.EndOfMessage())
 
 
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError, TimeoutError, asyncio.CancelledError):
-        async with asyncio.timeout(1):
-            await writer.wait_closed()
+def _understood(request: h11.Request, peer: str) -> tuple[Head, int | None]:
+    """Return the head and its body's length in bytes, or None where that comes in chunks.
+
+    Raises:
+        _RefusedError: the request is not one that this server can tell the end or meaning of.
+    """
+    if request.http_version not in {b"1.1", b"1.0"}:
+        raise _RefusedError(505)
+    method = request.method.decode("ascii")
+    if method not in METHODS:
+        raise _RefusedError(501)
+    target = request.target.decode("ascii")
+    origin = _ORIGIN.match(target)
+    path = target[origin.end() if origin else 0 :].partition("?")[0]
+    if origin and not path:
+        path = "/"
+    if not path.startswith("/") or "#" in target:
+        raise _RefusedError(400)
+    values: dict[str, list[str]] = {}
+    for name, value in request.headers:
+        if _CONTROL.search(value):
+            raise _RefusedError(400)
+        values.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    headers = {name: ", ".join(several) for name, several in values.items()}
+    head = Head(method, path, headers, peer)
+    if "transfer-encoding" not in headers:
+        return head, int(headers.get("content-length", "0"))
+    # Both lengths, or chunks before there were any (RFC 9112 section 6.1): how requests are
+    # smuggled past a proxy.
+    if "content-length" in headers or request.http_version == b"1.0":
+        raise _RefusedError(400)
+    return head, None
 
 
-def _error(status: int, detail: str) -> Answer:
-    return Answer(status, json.dumps({"detail": detail}).encode())
+def _failure(status: int) -> Answer:
+    return Answer(status, json.dumps({"detail": _DETAILS[status]}).encode())

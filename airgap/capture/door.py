@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from airgap import jsontext
+from airgap.capture.contract import Answer, Head
 from airgap.capture.keeping import Keeper
-from airgap.capture.server import Answer, Head
 from airgap.captured import Received
 from airgap.catalog import Catalog, Kind
 from airgap.collect import otlp

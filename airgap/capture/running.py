@@ -11,7 +11,7 @@ from pathlib import Path
 from airgap.capture import systemd
 from airgap.capture.door import Door
 from airgap.capture.keeping import Keeper
-from airgap.capture.server import Bounds, listening, serve
+from airgap.capture.server import serve
 from airgap.errors import UsageError
 from airgap.outbox import Outbox
 from airgap.timestamps import Clock
@@ -42,36 +42,43 @@ def kept(open_outbox: Callable[[], Outbox], clock: Clock) -> Iterator[Keeper]:
         keeper.stop()
 
 
-def run(
-    door: Door,
-    endpoint: Endpoint,
-    ready: Callable[[list[str]], None],
-    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
-) -> None:
+def run(door: Door, endpoint: Endpoint, ready: Callable[[list[str]], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         door: answers.
         endpoint: where; sockets that systemd has handed over come first.
         ready: told the URLs.
-        bounds: what clients may cost.
 
     Raises:
         UsageError: the address or the certificate can't be used.
     """
     context = _context(endpoint)
-    sockets = systemd.sockets() or listening(endpoint.host, endpoint.port)
+    sockets = systemd.listening()
 
     def tell(urls: list[str]) -> None:
-        systemd.notify("READY=1")
+        systemd.notify(systemd.READY)
         ready(urls)
 
     async def main() -> None:
         stop = asyncio.Event()
+
+        def end() -> None:
+            systemd.notify(systemd.STOPPING)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(door, sockets, bounds=bounds, tls=context, stop=stop, ready=tell)
-        systemd.notify("STOPPING=1")
+            asyncio.get_running_loop().add_signal_handler(number, end)
+        await serve(
+            door,
+            host=endpoint.host,
+            port=endpoint.port,
+            sockets=sockets,
+            tls=context,
+            stop=stop,
+            ready=tell,
+            health=door.health,
+        )
 
     asyncio.run(main())
 

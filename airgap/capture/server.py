@@ -1,164 +1,311 @@
-"""A small HTTP/1.1 server whose bounds hold: h11 reads and writes the protocol, this keeps the time.
+"""The HTTP/1.1 server of the capture endpoint: it listens, bounds, and stops. It logs nothing.
 
-It knows requests and answers, and nothing of usage. It keeps nothing of a request after its answer,
-logs nothing, and an error it answers says nothing of what was sent. RFC 9110, RFC 9112.
+It knows nothing about usage: what a request means is its handler's business (``contract``), how
+it is read is ``connection``'s.
 """
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
+import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from airgap.capture.connection import HEALTH_PATH, Connection, Shared
+from airgap.capture.contract import METHODS, Answer, Bounds, Handler, Head
+from airgap.capture.wire import Wire
 from airgap.errors import UsageError
 
+__all__ = [
+    "HEALTH_PATH",
+    "METHODS",
+    "Answer",
+    "Bounds",
+    "Handler",
+    "Head",
+    "healthy",
+    "listen",
+    "serve",
+]
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a request says before its body.
-
-    Args:
-        method: for instance ``POST``.
-        path: as it was received, without the query.
-        headers: names in lower case; the values of one that comes twice joined with ``, ``.
-        peer: the client's address, without its port.
-    """
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    peer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What is answered."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = "application/json"
+_BACKLOG = 128
+_PAUSE_SECONDS = 0.1
+"""Pause when the kernel can't hand out a connection, mostly for want of file descriptors."""
 
 
-class Handler(Protocol):
-    """What a server answers with."""
-
-    def refuse(self, head: Head) -> Answer | None:
-        """Return the answer to a request whose body is not wanted, or None."""
-
-    async def answer(self, head: Head, body: bytes) -> Answer:
-        """Return the answer to a request."""
-
-    def health(self) -> Answer:
-        """Return the answer to ``/healthz``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a client can make the server hold, in bytes, seconds and numbers.
-
-    Args:
-        max_head: bytes of a request before its body.
-        max_body: bytes of a body, as sent.
-        max_held: bytes of bodies in memory at once, reserved before they are read.
-        max_connections: connections at once; a further one is answered with 503 and closed.
-        head_seconds: from the connection, or the first byte of a later request, to the head's end;
-            a TLS handshake has as long.
-        body_seconds: from the head's end to the body's.
-        answer_seconds: until a client has taken its answer.
-        idle_seconds: between two requests of a connection.
-        grace_seconds: for requests that are being answered when the server stops.
-        linger_seconds: for a client that still sends a body that is not wanted.
-        linger_bytes: how much of that is read, and dropped.
-    """
-
-    max_head: int = 32 * 1024
-    max_body: int = 4 * 1024**2
-    max_held: int = 64 * 1024**2
-    max_connections: int = 256
-    head_seconds: float = 10
-    body_seconds: float = 30
-    answer_seconds: float = 30
-    idle_seconds: float = 75
-    grace_seconds: float = 10
-    linger_seconds: float = 2
-    linger_bytes: int = 16 * 1024**2
+def healthy() -> Answer:
+    """Return the answer of a server that has nothing to add about its health."""
+    return Answer(200, b'{"ok": true}')
 
 
 async def serve(
     handler: Handler,
-    sockets: Sequence[socket.socket],
     *,
-    bounds: Bounds,
-    tls: ssl.SSLContext | None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    sockets: Sequence[socket.socket] = (),
+    bounds: Bounds | None = None,
+    tls: ssl.SSLContext | None = None,
     stop: asyncio.Event,
     ready: Callable[[list[str]], None],
+    health: Callable[[], Answer] = healthy,
 ) -> None:
-    """Serve until ``stop`` is set; then let requests that are being answered end.
+    """Serve until ``stop`` is set and the requests in flight are answered.
+
+    On ``stop`` nothing is accepted any more, and connections without a request are closed at
+    once. A request whose first byte was read counts as in flight; its answer closes its
+    connection. What is not done after ``grace_seconds`` is cut off.
 
     Args:
-        handler: answers.
-        sockets: listening, see ``listening``; closed at the end.
-        bounds: what clients may cost.
-        tls: for HTTPS, or None.
-        stop: set when it is to end.
-        ready: told the URLs once requests are taken.
-    """
-    from airgap.capture.connection import Connections
-
-    connections = Connections(handler, bounds, tls)
-    servers = [
-        await asyncio.start_server(connections.run, sock=one, limit=64 * 1024) for one in sockets
-    ]
-    ready([_url(one, secure=tls is not None) for one in sockets])
-    try:
-        await stop.wait()
-    finally:
-        for server in servers:
-            server.close()
-        await connections.finish()
-        for one in sockets:
-            with contextlib.suppress(OSError):
-                one.close()
-
-
-def listening(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen at an address.
-
-    Args:
-        host: an address, or a name that has some.
+        handler: answers requests.
+        host: an address, or ``localhost`` for both loopback addresses; see ``listen``.
         port: TCP port; 0 takes a free one.
+        sockets: sockets that listen already, instead of ``host`` and ``port``, as systemd passes
+            them. They are closed in the end, like the server's own.
+        bounds: limits; the defaults of ``Bounds`` where None.
+        tls: the server's certificate and settings, or None for plain HTTP.
+        stop: set from outside, for instance by a signal's handler.
+        ready: called once with the URLs, when clients can connect.
+        health: answers GET and HEAD of ``/healthz``, on the event loop; the handler isn't asked.
 
     Raises:
-        UsageError: it is taken, not this machine's, or not allowed.
+        UsageError: the server can't listen there.
     """
-    made: list[socket.socket] = []
+    listeners = list(sockets) or listen(host, port)
     try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )
-        for family, _, _, _, address in dict.fromkeys(found):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            made.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(address)
-            one.listen(128)
-            one.setblocking(False)
-    except OSError as error:
-        for one in made:
-            one.close()
+        urls = [_url(sock, tls) for sock in listeners]
+        server = _Server(handler, bounds or Bounds(), tls, health)
+        await server.run(listeners, stop, lambda: ready(urls))
+    finally:
+        for sock in listeners:
+            sock.close()
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen on an address.
+
+    Names are not looked up: this side sends nothing, not even a question to a name server.
+
+    Args:
+        host: an IPv4 or IPv6 address, without brackets; ``localhost`` is 127.0.0.1 and, where the
+            machine has it, ::1. ``::`` is IPv6 only.
+        port: TCP port; 0 takes a free one, the same for both addresses.
+
+    Raises:
+        UsageError: the address is none, not this machine's, taken, or not permitted.
+    """
+    found: list[socket.socket] = []
+    try:
+        if not 0 <= port <= 65535:
+            # The C library takes it modulo 65536.
+            raise OverflowError
+        for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
+            try:
+                found.append(_bound(address, port))
+            except OSError as error:
+                if found and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+                    continue
+                raise
+            port = found[0].getsockname()[1]
+    except (OSError, OverflowError, UnicodeError) as error:
+        for sock in found:
+            sock.close()
         raise UsageError(
-            f"nothing can listen there: {error.strerror}",
+            f"can't listen: {_reason(error)}",
             where=f"{host}, port {port}",
-            hint="choose another address or port with --listen; ss -ltnp shows who has it",
+            expected="an address of this machine, and a port that is free",
+            hint="ip address shows this machine's addresses, ss -ltnp who listens where",
         ) from None
-    return made
+    return found
 
 
-def _url(one: socket.socket, *, secure: bool) -> str:
-    host, port = one.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if secure else 'http'}://{shown}:{port}"
+def _bound(address: str, port: int) -> socket.socket:
+    [(family, kind, protocol, _, where), *_] = socket.getaddrinfo(
+        address,
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_PASSIVE,
+    )
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "this is not an address"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return "there is no such port"
+
+
+def _url(sock: socket.socket, tls: ssl.SSLContext | None) -> str:
+    """Return a listening socket's URL.
+
+    Raises:
+        UsageError: it is not a TCP socket that listens.
+    """
+    if (
+        sock.family not in {socket.AF_INET, socket.AF_INET6}
+        or sock.type != socket.SOCK_STREAM
+        or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        raise UsageError(
+            "this socket is not one to serve on",
+            where=f"file descriptor {sock.fileno()}",
+            expected="a TCP socket that listens",
+            hint="ListenStream= of the .socket unit is a port or an address with a port",
+        )
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if sock.family == socket.AF_INET6 else host
+    return f"{'http' if tls is None else 'https'}://{shown}:{port}"
+
+
+class _Server:
+    """The connections of one ``serve``.
+
+    Args:
+        handler: answers requests.
+        bounds: limits.
+        tls: settings, or None.
+        health: answers the health check.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        bounds: Bounds,
+        tls: ssl.SSLContext | None,
+        health: Callable[[], Answer],
+    ) -> None:
+        self._bounds = bounds
+        self._tls = tls
+        self._room = asyncio.Semaphore(bounds.max_connections)
+        self._waiting = 0
+        self._tasks: dict[Connection, asyncio.Task[None]] = {}
+        self._shared = Shared(
+            handler=handler,
+            health=health,
+            bounds=bounds,
+            places=asyncio.Semaphore(bounds.max_requests),
+            idle={},
+            crowded=asyncio.Event(),
+            stopping=asyncio.Event(),
+        )
+
+    async def run(
+        self, listeners: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None]
+    ) -> None:
+        """Accept until ``stop`` is set, then end every connection."""
+        stopped = asyncio.create_task(stop.wait())
+        accepting = [asyncio.create_task(self._accept(sock)) for sock in listeners]
+        try:
+            ready()
+            done, _ = await asyncio.wait([stopped, *accepting], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                # Accepting ends by itself only by a fault, which must not leave a deaf server.
+                task.result()
+            await _ended(accepting)
+            for sock in listeners:
+                # Whoever still waits in the kernel's queue is told at once.
+                sock.close()
+            self._shared.stopping.set()
+            await _ended([task for known, task in self._tasks.items() if not known.busy])
+            if self._tasks:
+                await asyncio.wait(self._tasks.values(), timeout=self._bounds.grace_seconds)
+        finally:
+            await _ended([stopped, *accepting, *self._tasks.values()])
+
+    async def _accept(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        while True:
+            await _readable(listener)
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                continue
+            except OSError:
+                # A client that is gone again, or no file descriptor left: others go on.
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            try:
+                await self._make_room()
+            except BaseException:
+                sock.close()
+                raise
+            self._start(sock, _peer(address[0]))
+            await asyncio.sleep(0)
+
+    async def _make_room(self) -> None:
+        """Wait until one more connection is within the bound; idle ones give way."""
+        if self._room.locked():
+            for connection in self._shared.idle:
+                self._tasks[connection].cancel()
+                del self._shared.idle[connection]
+                break
+        self._waiting += 1
+        self._shared.crowded.set()
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._shared.crowded.clear()
+
+    def _start(self, sock: socket.socket, peer: str) -> None:
+        wire = Wire(sock, self._tls)
+        connection = Connection(wire, peer, self._shared)
+        task = asyncio.create_task(connection.run())
+        self._tasks[connection] = task
+        task.add_done_callback(lambda _: self._forget(connection, wire))
+
+    def _forget(self, connection: Connection, wire: Wire) -> None:
+        # Not in the task: one that is cancelled before its first step never gets there.
+        wire.close()
+        task = self._tasks.pop(connection)
+        self._room.release()
+        if not task.cancelled():
+            # Looked at, so that asyncio doesn't log what a fault might say of a request.
+            task.exception()
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait for a client. Unlike the loop's ``sock_accept``, it loses none when it is cancelled."""
+    loop = asyncio.get_running_loop()
+    waiting = loop.create_future()
+
+    def wake() -> None:
+        if not waiting.done():
+            waiting.set_result(None)
+
+    loop.add_reader(sock, wake)
+    try:
+        await waiting
+    finally:
+        loop.remove_reader(sock)
+
+
+def _peer(address: str) -> str:
+    """Return a client's address; one that came by IPv4 to an IPv6 socket in IPv4 form."""
+    with contextlib.suppress(ValueError):
+        mapped = ipaddress.IPv6Address(address).ipv4_mapped
+        if mapped is not None:
+            return str(mapped)
+    return address
+
+
+async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,7 +34,7 @@ _SHORTEST_TOKEN = 16
     type=Listen(),
     default="127.0.0.1:8787",
     show_default=True,
-    help="Address and port; [::] and 0.0.0.0 are all addresses, port 0 is a free one.",
+    help="Address and port; 0.0.0.0 is every IPv4 address, port 0 a free one.",
 )
 @click.option(
     "--accept",
