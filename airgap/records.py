@@ -304,7 +304,8 @@ def note_window(
         used = any(payload[name] > 0 for name in kind.sum_fields) or any(
             value > 0 for mapping in kind.sum_maps for value in payload[mapping].values()
         )
-        timeline.add(record.kind, record.credential, *times, used=used)
+        alone = kind.identity is None
+        timeline.add(record.kind, record.credential, *times, used=used, alone=alone)
     return times
 
 

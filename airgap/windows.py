@@ -140,7 +140,14 @@ class Timeline:
     _used: dict[str, Coverage] = field(default_factory=dict)
 
     def add(
-        self, kind: str, credential: str, start: datetime, end: datetime, *, used: bool
+        self,
+        kind: str,
+        credential: str,
+        start: datetime,
+        end: datetime,
+        *,
+        used: bool,
+        alone: bool = True,
     ) -> None:
         """Add a record's window.
 
@@ -150,6 +157,8 @@ class Timeline:
             start: when the window starts.
             end: when it ends; before ``start`` where a clock was set back.
             used: whether it counts anything.
+            alone: whether a time that others cover already is odd; it is not where records have
+                identities, and many account for the same time.
         """
         first, last = micros(start), micros(end)
         self.newest = max(first, last) if self.newest is None else max(first, last, self.newest)
@@ -163,7 +172,7 @@ class Timeline:
         coverage = self._by_credential.get((kind, credential))
         if coverage is None:
             coverage = self._by_credential[kind, credential] = Coverage()
-        if coverage.add(first, last):
+        if coverage.add(first, last) and alone:
             self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
 
     def known(self) -> list[tuple[str, str, bytes]]:

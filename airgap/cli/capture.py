@@ -126,7 +126,7 @@ def command(
             schemas,
             lambda: pseudonyms.key_of(home.path / "pseudonym.key", os.urandom),
         ),
-        token=_token(token_file),
+        token=_token(token_file, schemas),
     )
     endpoint = running.Endpoint(*listen, tls_certificate, tls_key)
     _warn_of(out, listen[0], secure=tls_key is not None, token=site.token)
@@ -146,7 +146,9 @@ def _library() -> tuple[Any, Any]:
     """
     try:
         from airgap.capture import door, running
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
         raise UsageError(
             f"the capture endpoint needs h11: {error}",
             hint="install the extra: pip install 'airgap[capture]', or requirements-sources.lock",
@@ -160,10 +162,17 @@ def _ready(out: Output, urls: list[str]) -> None:
         click.echo(f"Listening on {url}", err=out.as_json)
 
 
-def _token(path: Path | None) -> str | None:
+def _token(path: Path | None, schemas: catalog.Catalog) -> str | None:
     if path is None:
         return None
     token = read_secret_file(str(path), kind="token")
+    if any(pattern.search(token.encode()) for pattern in schemas.credential_patterns.values()):
+        raise UsageError(
+            "this is a licence or API key, and would stand in URLs as a token",
+            where=str(path),
+            expected="a token of its own",
+            hint="make one, for instance with: openssl rand -hex 24",
+        )
     if len(token) < _SHORTEST_TOKEN or not re.fullmatch(r"[A-Za-z0-9._~-]+", token):
         raise UsageError(
             "the token is not one that can stand in a path",

@@ -62,6 +62,9 @@ def test_a_timeline_counts_overlaps_of_one_credential_only():
     assert timeline.overlapping == {}
     timeline.add("usage_report", "license:a", at(0), at(12), used=True)
     assert timeline.overlapping == {"usage_report": 1}
+    timeline.add("trace_transactions", "license:a", at(0), at(5), used=True, alone=False)
+    timeline.add("trace_transactions", "license:a", at(0), at(5), used=True, alone=False)
+    assert timeline.overlapping == {"usage_report": 1}, "transactions have ids of their own"
 
 
 def test_a_timeline_keeps_apart_what_was_covered_and_what_was_used():
