@@ -30,6 +30,7 @@ from airgap.sightings import Sighting
 _PREFIX = r"(?:/[A-Za-z0-9._~-]{1,128}){0,8}"
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
+_MOST_REASONS = 100
 _RUN_DATA = re.compile(r"/(runs|sessions|feedback|datasets|otel|info)(/|$)")
 
 
@@ -62,7 +63,12 @@ class Count:
     known: int = 0
     replaced: int = 0
     refused: Counter[str] = field(default_factory=Counter[str])
-    """Requests that were refused, by reason."""
+    """Requests that were refused, by reason; the rarer of very many reasons together."""
+
+    def refuse(self, why: str) -> None:
+        """Count a refused request; a client can't make this grow with reasons of its own."""
+        known = why in self.refused or len(self.refused) < _MOST_REASONS
+        self.refused[why if known else "for another reason"] += 1
 
 
 class Door:
@@ -202,7 +208,7 @@ class Door:
         self.count.replaced += received.replaced
 
     def _refused(self, status: int, why: str) -> Answer:
-        self.count.refused[why] += 1
+        self.count.refuse(why)
         return Answer(status, orjson.dumps({"detail": why}))
 
     def _not_taken(self, status: int, error: AirgapError) -> Answer:
@@ -211,11 +217,11 @@ class Door:
             f"{error.where} {error.message}",
             f"{error.message} ({error.where or 'the outbox'}): {error.hint}",
         )
-        self.count.refused[error.message] += 1
+        self.count.refuse(error.message)
         return Answer(status, orjson.dumps({"detail": error.message}))
 
     def _warn_once(self, about: str, text: str) -> None:
-        if about not in self._warned and len(self._warned) < 100:
+        if about not in self._warned and len(self._warned) < _MOST_REASONS:
             self._warned.add(about)
             self._warn(text)
 

@@ -1,12 +1,10 @@
 """The real LangGraph server: every run and node that it made arrives at the beacon, and once."""
 
 import signal
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "langgraph"))
-
-from server import NODES, Between, Capture, Server, capture, langgraph, needs_server, until
+from captures import Capture, capture
+from langgraph_server import NODES, Between, Server, langgraph, needs_server, until
 from support import Site
 
 from airgap.replay.rehearsal import RehearsalBeacon

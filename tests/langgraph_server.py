@@ -4,11 +4,8 @@ import contextlib
 import http.client
 import json
 import os
-import re
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support import API_KEY, REPOSITORY, Site
+from support import API_KEY, REPOSITORY
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "langgraph"
 PYTHON = REPOSITORY / ".langgraph" / "bin" / "python"
 INTERVAL = 0.3
 """Seconds between the server's reports; its own default is 300."""
@@ -108,68 +105,6 @@ def _is_up(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-class Capture:
-    """``airgap capture`` as a subprocess, on one port however often it is started."""
-
-    def __init__(self, site: Site, *options: object) -> None:
-        self.site = site
-        self.options = options
-        self.port = 0
-        self.said = ""
-        self._process: subprocess.Popen[str] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def runs(self) -> bool:
-        """Whether it was started and not ended."""
-        return self._process is not None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "airgap", "capture", "--home", self.site.isolated]
-        command += ["--listen", f"127.0.0.1:{self.port}", *self.options]
-        self._process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.said += line
-            if found := re.search(r"Listening on http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                return
-        raise AssertionError(self.said)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, and return the exit status."""
-        process = self._process
-        assert process is not None
-        assert process.stdout is not None
-        process.send_signal(number)
-        with process.stdout:
-            self.said += process.stdout.read()
-        self._process = None
-        return process.wait()
-
-    def waiting(self) -> dict[str, int]:
-        """Return the sums that wait in the outbox."""
-        report = self.site.status()["waiting"].get("usage_report")
-        return {} if report is None else report["sums"]
-
-
-@contextlib.contextmanager
-def capture(site: Site, *options: object) -> Iterator[Capture]:
-    """Run the capture endpoint."""
-    one = Capture(site, *options)
-    one.start()
-    try:
-        yield one
-    finally:
-        if one.runs:
-            one.end(signal.SIGKILL)
 
 
 class Between:
