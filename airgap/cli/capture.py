@@ -13,6 +13,7 @@ from airgap.cli.common import (
     Output,
     airgap_command,
     credential_options,
+    leaving_options,
     on_side,
     read_credentials,
 )
@@ -51,15 +52,7 @@ _SHORTEST_TOKEN = 16
     metavar="TEXT",
     help="A log's text that may leave; {} stands for what is left out.",
 )
-@click.option(
-    "--allow", multiple=True, metavar="NAME", help="Let an unknown name leave: kind/map/name."
-)
-@click.option(
-    "--pseudonymise",
-    multiple=True,
-    metavar="NAMES",
-    help="Let a keyed pseudonym leave in the place of these fields, for instance tenant_id.",
-)
+@leaving_options
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),

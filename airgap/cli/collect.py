@@ -12,6 +12,7 @@ from airgap.cli.common import (
     Output,
     airgap_command,
     credential_options,
+    leaving_options,
     on_side,
     read_credentials,
 )
@@ -40,15 +41,7 @@ from airgap.text import plural, waits
 @airgap_command("collect", audited=True)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--kind", help="Every request in the sources is of this kind.")
-@click.option(
-    "--allow", multiple=True, metavar="NAME", help="Let an unknown name leave: kind/map/name."
-)
-@click.option(
-    "--pseudonymise",
-    multiple=True,
-    metavar="NAMES",
-    help="Let a keyed pseudonym leave in the place of these fields, for instance tenant_id.",
-)
+@leaving_options
 @click.option("--growing", is_flag=True, help="Leave a last line without its end for next time.")
 @source_options
 @click.option(
