@@ -1,7 +1,9 @@
 """Reports that are sent again with more in them: the later one counts, and nothing twice."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import API_KEY, LICENSE, SOURCE, transaction
@@ -38,6 +40,9 @@ class Box:
     def __init__(self, path):
         self.outbox = Outbox(path / "outbox.sqlite", SOURCE, SCHEMAS)
 
+    def close(self):
+        self.outbox.close()
+
     def receive(self, *requests):
         return captured.receive(self.outbox, requests, NOW)
 
@@ -50,8 +55,13 @@ class Box:
         return (0, 0) if totals is None else (totals.sums[RUNS], totals.sums[NODES])
 
 
-def test_a_window_that_is_sent_again_with_more_stands_in_the_place_of_the_first(tmp_path):
-    box = Box(tmp_path)
+@pytest.fixture
+def box(tmp_path):
+    with closing(Box(tmp_path)) as one:
+        yield one
+
+
+def test_a_window_that_is_sent_again_with_more_stands_in_the_place_of_the_first(box):
     [first] = box.receive(window(0, 300, 3, 9))
     [second] = box.receive(window(0, 600, 5, 15))
     assert (first.new, second.replaced) == (1, 1)
@@ -59,8 +69,7 @@ def test_a_window_that_is_sent_again_with_more_stands_in_the_place_of_the_first(
     assert box.outbox.totals(1).records == 1
 
 
-def test_what_left_already_is_taken_off_a_window_that_comes_again(tmp_path):
-    box = Box(tmp_path)
+def test_what_left_already_is_taken_off_a_window_that_comes_again(box):
     box.receive(window(0, 300, 3, 9))
     assert box.counts() == (3, 9)
     box.receive(window(0, 600, 5, 15))
@@ -70,8 +79,7 @@ def test_what_left_already_is_taken_off_a_window_that_comes_again(tmp_path):
     assert rest.payload["measures"] == {RUNS: 2, NODES: 6, GRAPHS: 2}, "a gauge is no count"
 
 
-def test_the_same_request_again_is_known_also_after_it_left(tmp_path):
-    box = Box(tmp_path)
+def test_the_same_request_again_is_known_also_after_it_left(box):
     box.receive(window(0, 300, 3, 9))
     assert box.receive(window(0, 300, 3, 9))[0].known == 1
     box.take()
@@ -80,21 +88,18 @@ def test_the_same_request_again_is_known_also_after_it_left(tmp_path):
     assert box.counts() == (3, 9)
 
 
-def test_an_earlier_window_that_comes_late_takes_nothing_back(tmp_path):
-    box = Box(tmp_path)
+def test_an_earlier_window_that_comes_late_takes_nothing_back(box):
     box.receive(window(0, 600, 5, 15))
     assert box.receive(window(0, 300, 3, 9))[0].known == 1
     assert box.counts() == (5, 15)
 
 
-def test_replicas_that_overlap_stay_apart(tmp_path):
-    box = Box(tmp_path)
+def test_replicas_that_overlap_stay_apart(box):
     box.receive(window(0, 300, 3, 9), window(0.5, 300, 7, 21))
     assert box.counts() == (10, 30)
 
 
-def test_equal_starts_of_different_servers_or_keys_or_smaller_counts_stay_apart(tmp_path):
-    box = Box(tmp_path)
+def test_equal_starts_of_different_servers_or_keys_or_smaller_counts_stay_apart(box):
     box.receive(
         window(0, 300, 3, 9),
         window(0, 600, 5, 15, host="byoc"),
@@ -104,8 +109,7 @@ def test_equal_starts_of_different_servers_or_keys_or_smaller_counts_stay_apart(
     assert box.counts() == (3 + 5 + 5 + 2, 9 + 15 + 15 + 30)
 
 
-def test_round_starts_that_two_producers_may_share_stay_apart(tmp_path):
-    box = Box(tmp_path)
+def test_round_starts_that_two_producers_may_share_stay_apart(box):
     first, second = -0.123456, 299.876544
     box.receive(window(first, second, 3, 9))
     box.receive(window(first, second + 300, 5, 15))
@@ -113,8 +117,7 @@ def test_round_starts_that_two_producers_may_share_stay_apart(tmp_path):
     assert box.counts() == (8, 24)
 
 
-def test_one_bad_request_among_many_harms_no_other(tmp_path):
-    box = Box(tmp_path)
+def test_one_bad_request_among_many_harms_no_other(box):
 
     def traces(count):
         body = {"license": LICENSE, "trace_transactions": [transaction(1, trace_count=count)]}
@@ -169,16 +172,14 @@ def test_whatever_is_lost_and_exported_when_the_counts_are_those_of_the_servers(
     box.outbox.close()
 
 
-def test_status_counts_what_waits_apart(tmp_path):
-    box = Box(tmp_path)
+def test_status_counts_what_waits_apart(box):
     box.receive(window(0, 300, 3, 9))
     assert captured.waiting_totals(box.outbox).kinds["usage_report"].sums[RUNS] == 3
     box.take()
     assert captured.waiting_totals(box.outbox).records == 0
 
 
-def test_what_is_a_record_never_changes(tmp_path):
-    box = Box(tmp_path)
+def test_what_is_a_record_never_changes(box):
     box.receive(window(0, 300, 3, 9))
     box.take()
     sql = "SELECT * FROM record"
