@@ -3,6 +3,7 @@
 Run by the server's own interpreter: ``launch.py PORT SECONDS``.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ def _started(*arguments: Any, **options: Any) -> None:
     import langgraph_api.metadata
 
     langgraph_api.metadata.INTERVAL = float(sys.argv[2])
+    if os.environ.get("LANGGRAPH_METRICS_ENABLED"):
+        # The licensed image does this when it starts; the runtime in memory leaves it out.
+        from langgraph_api.self_hosted_metrics import initialize_self_hosted_metrics
+
+        initialize_self_hosted_metrics()
     _start(*arguments, **options)
 
 

@@ -109,3 +109,27 @@ def test_with_tracing_left_on_nothing_of_a_run_is_kept_or_said(site: Site, beaco
     for path in filter(Path.is_file, kept):
         assert marker.encode() not in path.read_bytes()
     assert marker not in endpoint.said
+
+
+def test_the_servers_own_metrics_come_in_under_its_offline_licence(
+    site: Site, beacon: RehearsalBeacon
+):
+    licence = "EXAMPLE-offline-licence-not-a-real-one"
+    (site.root / "license.key").write_text(licence)
+    with capture(site) as endpoint:
+        metrics = {
+            "LANGGRAPH_CLOUD_LICENSE_KEY": licence,
+            "LANGGRAPH_METRICS_ENABLED": "true",
+            "LANGGRAPH_METRICS_ENDPOINT": f"{endpoint.url}/v1/beacon/v1/metrics",
+            "LANGGRAPH_METRICS_EXPORT_INTERVAL_MS": "300",
+        }
+        with langgraph(endpoint.url, **metrics):
+            until(lambda: "otlp_metrics" in site.status()["waiting"], "the server's metrics")
+        assert endpoint.end() == 0
+    assert licence not in endpoint.said
+    site.export()
+    site.import_(beacon.url)
+    metrics_seen = [seen for seen in beacon.seen if seen.kind == "otlp_metrics"]
+    assert metrics_seen
+    assert all(b"lg_api_num_pending_runs" in seen.body for seen in metrics_seen)
+    assert licence.encode() not in site.bundle.read_bytes()

@@ -9,6 +9,8 @@ import pytest
 from postgres import PostgresServer
 from support import Site, run
 
+from airgap.collect.postgres import Langsmith
+from airgap.errors import UsageError
 from airgap.replay.rehearsal import RehearsalBeacon
 
 UNREPORTED = "('pending', 'todo', 'should_retry', 'failed', 'needs_backfill')"
@@ -195,8 +197,6 @@ def test_a_row_that_another_export_took_is_named_and_not_marked_as_sent(
 def test_a_run_that_dies_between_outbox_and_database_is_finished_by_the_next(
     site: Site, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ):
-    from airgap.collect.postgres import Langsmith
-
     postgres.fill(transactions=50)
     real = Langsmith.mark
 
@@ -342,6 +342,25 @@ def test_a_password_comes_from_a_password_file_and_is_never_said(
     )
     assert postgres.password not in said
     assert "wr0ng-secret" not in said
+
+
+def test_a_password_is_asked_for_where_somebody_is_there_and_only_then(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PGPASSFILE", "/nonexistent")
+    bare = f"postgresql://langsmith@127.0.0.1:{postgres.port}/langsmith"
+    asked: list[str] = []
+
+    def ask(what: str) -> str:
+        asked.append(what)
+        return postgres.password
+
+    Langsmith(bare, ask).close()
+    assert asked == [bare]
+    Langsmith(postgres.url, ask).close()
+    assert asked == [bare], "nothing is asked where nothing is wanted"
+    with pytest.raises(UsageError, match="can't be reached"):
+        Langsmith(bare, lambda _: "wrong").close()
 
 
 def test_what_is_not_a_langsmith_database_is_refused(site: Site, postgres: PostgresServer):
