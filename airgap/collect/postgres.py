@@ -24,6 +24,7 @@ from airgap.text import plural, printable
 
 _BATCH = 2_000
 _PASSWORD_IN_URL = re.compile(r"(?i)(//[^/@]*:)[^@/]*@|([?&]password=)[^&]*")
+_ID_TYPES = ("uuid", "text", "character varying", "bigint", "integer")
 SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -199,10 +200,12 @@ class Langsmith:
         mark = table.mark
         assert mark is not None
         foreign: list[Foreign] = []
+        ids = self._ids_type(table)
         for part in _parts(row_ids):
             self._execute(
                 self._sql(
-                    "UPDATE {} SET {} = %s, {} = %s WHERE {} = ANY(%s::uuid[]) AND {} IS NULL",
+                    f"UPDATE {{}} SET {{}} = %s, {{}} = %s WHERE {{}} = ANY(%s::{ids}[])"
+                    " AND {} IS NULL",
                     table.name,
                     mark.id,
                     mark.at,
@@ -211,7 +214,7 @@ class Langsmith:
                 ),
                 (backfill_id, timestamps.to_text(now, precise=True), part),
             )
-            foreign += self._other_than(table, part, lambda row: row[0] == backfill_id)
+            foreign += self._other_than(table, ids, part, lambda row: row[0] == backfill_id)
         return foreign
 
     def confirm(self, table: Table, row_ids: Sequence[str], backfill_id: str) -> list[Foreign]:
@@ -230,10 +233,11 @@ class Langsmith:
         assert mark is not None
         assert state is not None
         foreign: list[Foreign] = []
+        ids = self._ids_type(table)
         for part in _parts(row_ids):
             self._execute(
                 self._sql(
-                    "UPDATE {} SET {} = %s WHERE {} = ANY(%s::uuid[]) AND {}::text = %s"
+                    f"UPDATE {{}} SET {{}} = %s WHERE {{}} = ANY(%s::{ids}[]) AND {{}}::text = %s"
                     " AND {} = ANY(%s)",
                     table.name,
                     state.column,
@@ -243,18 +247,41 @@ class Langsmith:
                 ),
                 (mark.sent, part, backfill_id, list(state.values)),
             )
-            foreign += self._other_than(table, part, lambda row: row == (backfill_id, mark.sent))
+            right = (backfill_id, mark.sent)
+            foreign += self._other_than(table, ids, part, right.__eq__)
         return foreign
 
+    def _ids_type(self, table: Table) -> str:
+        """Return the type of a table's ids, so that its index is used.
+
+        Raises:
+            UsageError: the table is not there, or its ids are of another type.
+        """
+        found = (self.columns(table) or {}).get(table.row_id, "none")
+        kind = found.partition("(")[0]
+        if kind not in _ID_TYPES:
+            raise UsageError(
+                f"the rows of {table.name} can't be found again here",
+                where=self.name,
+                expected=f"a column {table.row_id} of type {' or '.join(_ID_TYPES)}",
+                found=printable(found, 40),
+                hint="name LangSmith's own database; nothing was changed",
+            )
+        return kind
+
     def _other_than(
-        self, table: Table, row_ids: list[str], right: Callable[[tuple[str, str]], bool]
+        self,
+        table: Table,
+        ids: str,
+        row_ids: list[str],
+        right: Callable[[tuple[str, str]], bool],
     ) -> list[Foreign]:
         """Return the rows that do not stand as they should."""
         mark, state = table.mark, table.unreported
         assert mark is not None
         assert state is not None
         statement = self._sql(
-            "SELECT {}::text, {}::text, {} FROM {} WHERE {} = ANY(%s::uuid[])",
+            f"SELECT {{}}::text, {{}}::text, {{}} FROM {{}} WHERE {{}} = ANY(%s::{ids}[])",
             table.row_id,
             mark.id,
             state.column,

@@ -278,6 +278,28 @@ def test_columns_that_older_releases_lack_are_found_out(site: Site, postgres: Po
         postgres.execute("DROP SCHEMA old CASCADE")
 
 
+def test_ids_that_are_text_are_marked_as_well(
+    site: Site, beacon: RehearsalBeacon, postgres: PostgresServer
+):
+    postgres.fill(transactions=5, status="pending")
+    postgres.execute(
+        "CREATE SCHEMA other; CREATE TABLE other.trace_count_transactions AS"
+        " TABLE public.trace_count_transactions; ALTER TABLE other.trace_count_transactions"
+        " ALTER id TYPE varchar(36), ALTER backfill_id TYPE text, ALTER backfilled_at TYPE timestamp"
+    )
+    url = f"{postgres.url}&options=-csearch_path%3Dother"
+    try:
+        collect(site, url, "--mark")
+        site.export()
+        site.import_(beacon.url)
+        marked = json.loads(site.apply("--mark", url, "--json").stdout)["marked"]
+        assert marked == {"trace_count_transactions": 5}
+        wrong = site.apply("--mark", postgres.url.replace("/langsmith?", "/postgres?"))
+        assert wrong.exit_code == 0, "everything is marked, so nothing is looked for"
+    finally:
+        postgres.execute("DROP SCHEMA other CASCADE")
+
+
 def test_agent_builder_usage_is_said_and_leaves_only_when_its_names_are_allowed(
     site: Site, beacon: RehearsalBeacon, postgres: PostgresServer
 ):
