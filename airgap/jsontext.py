@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 _SPACE = b" \t\r\n"
-_FLOAT_LIKE = re.compile(rb"[\[:,]-?[0-9]+[.eE]")
+_FLOAT_LIKE = re.compile(rb"(?:\":|[\[,])-?[0-9]+[.eE]")
 
 
 class NotExactError(ValueError):
@@ -53,7 +53,7 @@ def canonical(value: object) -> bytes:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONEncodeError, TypeError) as error:
         raise NotExactError(str(error)) from None
-    # The pattern also hits text such as "at:12.5"; only then is the value walked.
+    # The pattern also hits text such as "at,12.5"; only then is the value walked.
     if _FLOAT_LIKE.search(text) or isinstance(value, float):
         _refuse_floats(value, "")
     return text
