@@ -358,6 +358,23 @@ def test_sockets_and_readiness_are_those_of_systemd(site: Site, tmp_path: Path):
     assert len(bundled(site)) == 1
 
 
+def test_what_may_leave_is_decided_by_the_sites_own_file_too(site: Site):
+    with (site.isolated / "airgap.toml").open("a") as file:
+        file.write('\n[capture]\nallow = ["usage_report/measures/a.new.measure"]\n')
+        file.write('pseudonymise = ["langgraph.platform.tenant_id"]\n')
+    tenant = "3a1c2b6f-4430-4b92-8a5b-79b8b567bbc1"
+    body = window(1, measures={"a.new.measure": 4}, tags={"langgraph.platform.tenant_id": tenant})
+    with capture(site) as endpoint:
+        assert post(endpoint.url, "/v1/metadata/submit", body).status_code == 204
+        assert endpoint.end() == 0
+    [record] = bundled(site)
+    assert record["payload"]["measures"] == {"a.new.measure": 4}
+    assert tenant.encode() not in kept(site)
+    shown = run("inspect", "--home", site.isolated, site.bundle).stdout
+    assert "Allowed:  usage_report/measures/a.new.measure" in shown
+    assert "usage_report/tags/langgraph.platform.tenant_id" in shown
+
+
 def test_reasons_of_refusals_do_not_pile_up(site: Site):
     with capture(site, "--json") as endpoint:
         for number in range(130):

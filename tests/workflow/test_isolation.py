@@ -49,6 +49,12 @@ def watched(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tmp_path):
     source = write_lines(tmp_path / "usage.jsonl", [report(1)])
+    rows = tmp_path / "snapshots.csv"
+    rows.write_text(
+        "id,from_timestamp,to_timestamp,measures\n"
+        "af28dfea-5358-463d-a2dc-37df00000001,2026-01-06 00:00:00+00,2026-01-07 00:00:00+00,"
+        '"{""users"": 3}"\n'
+    )
     home = ("--home", site.isolated)
     for arguments in (
         ("init", "--home", tmp_path / "other", "--source", "x"),
@@ -56,6 +62,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
         ("key", "list", *home),
         ("trust", "list", *home),
         ("collect", *home, source),
+        ("collect", *home, rows, "--license-file", site.license_file),
         ("export", *home, "--to", site.stick),
         ("status", *home),
     ):
