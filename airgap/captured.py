@@ -26,6 +26,7 @@ from airgap.records import Record, Totals
 from airgap.sightings import Sighting
 
 _REMEMBERED = timedelta(days=1)
+_WAITS = "(taken IS NULL OR taken != reported)"
 
 Fate = Literal["new", "known", "replaced"]
 
@@ -112,6 +113,14 @@ def waiting_totals(outbox: Outbox) -> Totals:
     return totals
 
 
+def oldest(outbox: Outbox) -> str | None:
+    """Return when the first of the reports that wait apart was first received, or None."""
+    row = outbox.database.connection.execute(
+        f"SELECT min(received_at) FROM captured WHERE {_WAITS}"
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def _receive(outbox: Outbox, sightings: Sequence[Sighting], now: datetime) -> Received:
     fates: list[Fate] = []
     collection: Collection | None = None
@@ -149,9 +158,8 @@ def _keep_apart(
         fate = _compared(held, record.payload, kind, cumulative)
         if fate == "replaced":
             connection.execute(
-                "UPDATE captured SET reported = ?, finish = ?, pseudonymised = ?, received_at = ?"
-                " WHERE number = ?",
-                (codec.encode(record.payload), finish, names, at, number),
+                "UPDATE captured SET reported = ?, finish = ?, pseudonymised = ? WHERE number = ?",
+                (codec.encode(record.payload), finish, names, number),
             )
         if fate != "new":
             return fate
@@ -192,7 +200,7 @@ def _contains(larger: dict[str, int], smaller: dict[str, int]) -> bool:
 def _waiting(outbox: Outbox) -> Iterator[tuple[int, Sighting]]:
     rows = outbox.database.connection.execute(
         "SELECT number, kind, dialect, credential, reported, pseudonymised, taken FROM captured"
-        " WHERE taken IS NULL OR taken != reported ORDER BY number"
+        f" WHERE {_WAITS} ORDER BY number"
     ).fetchall()
     for number, name, dialect, credential, reported, names, taken in rows:
         kind = outbox.catalog.kind(name)

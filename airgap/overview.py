@@ -124,7 +124,8 @@ def _late(
 ) -> list[str]:
     """Return what is too old to be without a confirmation, or missing altogether."""
     said: list[str] = []
-    oldest = outbox.oldest_unconfirmed()
+    unconfirmed = (outbox.oldest_unconfirmed(), captured.oldest(outbox))
+    oldest = min(filter(None, unconfirmed), default=None)
     if oldest is not None and now - timestamps.parse(oldest) > max_age:
         said.append(f"a record collected {oldest} is not confirmed")
     said.extend(

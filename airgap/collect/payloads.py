@@ -339,5 +339,5 @@ def _refuse_unknown(record: Record, kind: Kind, rules: Rules, *, where: str) -> 
             where=where,
             expected="names that are known to leave, or allowed by you",
             found=f"{len(unknown)} unknown",
-            hint="if this may leave: airgap collect " + " ".join(f"--allow {n}" for n in shown),
+            hint="if this may leave: " + " ".join(f"--allow {n}" for n in shown),
         )

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import API_KEY, LICENSE, SOURCE, transaction
 
-from airgap import captured, catalog
+from airgap import captured, catalog, overview
 from airgap.bundle import codec
 from airgap.collect.payloads import Rules, records_of
+from airgap.errors import OverdueError
 from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Totals
 from airgap.sightings import Sighting
@@ -177,6 +178,16 @@ def test_status_counts_what_waits_apart(box):
     assert captured.waiting_totals(box.outbox).kinds["usage_report"].sums[RUNS] == 3
     box.take()
     assert captured.waiting_totals(box.outbox).records == 0
+
+
+def test_what_waits_apart_for_too_long_is_overdue_also_where_more_came_since(box):
+    received = NOW - timedelta(days=40)
+    captured.receive(box.outbox, [window(0, 300, 3, 9)], received)
+    box.receive(window(0, 600, 5, 15))
+    view = overview.look(box.outbox, NOW, gap_over=timedelta(days=1), max_age=timedelta(days=35))
+    [problem] = [p for p in view.problems if isinstance(p, OverdueError)]
+    assert problem.found == "a record collected 2025-12-23T00:00:00Z is not confirmed"
+    assert "nothing was collected yet" not in problem.details
 
 
 def test_what_is_a_record_never_changes(box):
