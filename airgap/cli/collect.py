@@ -100,6 +100,7 @@ def command(
     changed = pseudonyms.chosen(
         pseudonymise, schemas, lambda: pseudonyms.key_of(home.path / "pseudonym.key", os.urandom)
     )
+    langsmith = tables_of(schemas, table, column)
     outbox = Outbox(home.outbox_path, home.name, schemas)
     reader = Reader(
         home,
@@ -108,7 +109,7 @@ def command(
         rules,
         growing,
         reading_of(table, encoding, date_order, time_zone, null),
-        tables_of(schemas, table, column),
+        langsmith,
         frozenset(table),
         take_exported,
         password_prompt(),
