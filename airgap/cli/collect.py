@@ -26,7 +26,7 @@ from airgap.cli.sources import (
     source_options,
     tables_of,
 )
-from airgap.collect import postgres, pseudonyms
+from airgap.collect import pgurl, pseudonyms
 from airgap.collect.payloads import Rules
 from airgap.collect.pseudonyms import Pseudonyms
 from airgap.collection import Collected, collect
@@ -90,7 +90,7 @@ def command(
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
-    if mark and not all(map(postgres.is_url, sources)):
+    if mark and not all(map(pgurl.is_url, sources)):
         raise UsageError("--mark goes with databases only", hint="collect files without it")
     defaults = {
         name: credentials.fingerprint(name, secret)

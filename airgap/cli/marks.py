@@ -9,7 +9,8 @@ import click
 from airgap import marking, timestamps
 from airgap.cli.common import Output
 from airgap.cli.recording import record
-from airgap.collect.postgres import Foreign, Langsmith, shown, summary
+from airgap.collect.pgurl import shown
+from airgap.collect.postgres import Foreign, Langsmith, summary
 from airgap.collect.tables import Table
 from airgap.errors import DamagedError
 from airgap.marking import Export

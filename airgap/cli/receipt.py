@@ -11,7 +11,7 @@ from airgap import catalog, codes, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
 from airgap.cli.recording import record
-from airgap.collect import postgres, tables
+from airgap.collect import pgurl, tables
 from airgap.errors import AirgapError, UsageError
 from airgap.files import write_atomically, written_whole
 from airgap.home import NAME, Home, open_home
@@ -54,7 +54,7 @@ def _apply(
     """
     if not paths and mark is None:
         raise UsageError("there is nothing to apply", hint="name the folder with the receipts")
-    if mark is not None and not postgres.is_url(mark):
+    if mark is not None and not pgurl.is_url(mark):
         raise UsageError("--mark takes the database's URL", expected="postgresql://...")
     home = on_side(home_path, "isolated")
     schemas = catalog.load()

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from airgap import catalog, credentials, timestamps
 from airgap.audit import AuditLog
+from airgap.collect import pgurl
 from airgap.errors import AirgapError
 
 _LOG = "airgap.audit"
@@ -79,9 +80,8 @@ def _plain(value: object, *, file: bool) -> object:
     if file and not Path(text).is_file():
         return "(no file)"  # perhaps the key itself, typed instead of its file's name
     if _URL.match(text):
-        host = text.partition("://")[2].rpartition("@")[2]
-        return text.partition("://")[0] + "://" + re.split(r"[/?#\\\s]", host)[0]
-    return text
+        return pgurl.host(text)
+    return pgurl.masked(text)
 
 
 def _ended_by(failure: BaseException) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import click
 from airgap import marking
 from airgap.catalog import Catalog
 from airgap.cli.common import Output
-from airgap.collect import csvfiles, jsonfiles, pgtimes, postgres, tables
+from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, tables
 from airgap.collect.payloads import Rules
 from airgap.collect.tables import Row, Skipped, Table
 from airgap.errors import UsageError
@@ -68,7 +68,7 @@ class Reader:
         Raises:
             UsageError: it can't be opened.
         """
-        if postgres.is_url(source):
+        if pgurl.is_url(source):
             return self._database(source)
         if source == "-":
             stream = _standard_input(self.home.folder("quarantine"))
@@ -76,9 +76,12 @@ class Reader:
         path = Path(source)
         try:
             stream = path.open("rb")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(
-                f"the source can't be read: {error.strerror}", where=printable(source, 300)
+                f"the source can't be read: {getattr(error, 'strerror', error)}",
+                where=printable(pgurl.masked(source), 300),
+                expected="a file, - for standard input, or postgresql://USER@HOST/DATABASE",
+                hint="check the path and its permissions",
             ) from None
         if not stream.seekable():
             with stream:
@@ -105,7 +108,7 @@ class Reader:
     def _database(self, url: str) -> Source:
         database = postgres.Langsmith(url, self.ask)
         made = Source(database.name, _nothing())
-        if postgres.has_password(url):
+        if pgurl.has_password(url):
             made.noted.append(
                 "the URL holds a password, which other users of this machine can see while the "
                 "command runs: use PGPASSWORD, ~/.pgpass or a service file"

@@ -8,7 +8,6 @@ Needs psycopg 3 (the extra ``[postgres]``), loaded only here; connections go whe
 URL says, and nowhere else.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from airgap import timestamps
+from airgap.collect import pgurl
 from airgap.collect.pgtimes import TimeNotReadError, Times
 from airgap.collect.pgtimes import parse as parse_time
 from airgap.collect.tables import Cell, Row, Skipped, Table
@@ -23,26 +23,7 @@ from airgap.errors import AirgapError, InputRefusedError, UsageError
 from airgap.text import plural, printable
 
 _BATCH = 2_000
-_PASSWORD_IN_URL = re.compile(r"(?i)(//[^/@]*:)[^@/]*@|([?&]password=)[^&]*")
 _ID_TYPES = ("uuid", "text", "character varying", "bigint", "integer")
-SCHEMES = ("postgresql://", "postgres://")
-
-
-def is_url(source: str) -> bool:
-    """Tell whether a source is a connection URL (PostgreSQL manual, section 34.1.1.2)."""
-    return source.startswith(SCHEMES)
-
-
-def shown(url: str) -> str:
-    """Return a connection URL without its password."""
-    return printable(
-        _PASSWORD_IN_URL.sub(lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", url), 300
-    )
-
-
-def has_password(url: str) -> bool:
-    """Tell whether a connection URL holds a password."""
-    return _PASSWORD_IN_URL.search(url) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +51,12 @@ class Langsmith:
     def __init__(
         self, url: str, ask: Callable[[str], str] | None = None, *, writing: bool = False
     ) -> None:
-        self.name = shown(url)
+        self.name = pgurl.shown(url)
         self._psycopg = _library()
-        options: dict[str, Any] = {"application_name": "airgap", "connect_timeout": 10}
+        options = self._options(url)
+        self._secrets = [options[n] for n in ("password", "sslpassword") if options.get(n)]
         try:
-            connection = self._connect(url, ask, options)
+            connection = self._connect(ask, options)
         except self._psycopg.Error as error:
             raise self._unreachable(error) from None
         self._connection = connection
@@ -82,13 +64,33 @@ class Langsmith:
         if not writing:
             connection.isolation_level = self._psycopg.IsolationLevel.REPEATABLE_READ
 
-    def _connect(self, url: str, ask: Callable[[str], str] | None, options: dict[str, Any]) -> Any:
+    def _options(self, url: str) -> dict[str, Any]:
+        """Return what the URL says, and what holds where it says nothing.
+
+        Raises:
+            UsageError: it is none, or not one that can be read in one way only.
+        """
         try:
-            return self._psycopg.connect(url, **options)
+            said = self._psycopg.conninfo.conninfo_to_dict(url) if pgurl.is_plain(url) else None
+        except self._psycopg.Error:
+            said = None  # libpq's words quote the part that it can't read: a password, often
+        if said is None:
+            raise UsageError(
+                "the database's URL can't be read",
+                where=self.name,
+                expected="postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE",
+                hint="give the password by PGPASSWORD, ~/.pgpass or a service file; in a URL, write % "
+                "as %25, @ as %40, / as %2F, : as %3A, a space as %20",
+            )
+        return {"application_name": "airgap", "connect_timeout": 10, **said}
+
+    def _connect(self, ask: Callable[[str], str] | None, options: dict[str, Any]) -> Any:
+        try:
+            return self._psycopg.connect(**options)
         except self._psycopg.OperationalError as error:
             if ask is None or "no password supplied" not in str(error):
                 raise
-        return self._psycopg.connect(url, password=ask(self.name), **options)
+        return self._psycopg.connect(**{**options, "password": ask(self.name)})
 
     def close(self) -> None:
         """End the session; what was not committed is undone."""
@@ -316,8 +318,10 @@ class Langsmith:
 
     def _words(self, error: Exception) -> str:
         """Return a library's message as one line, without a password."""
-        text = " ".join(str(error).split()) or type(error).__name__
-        return printable(_PASSWORD_IN_URL.sub("***", text), 300)
+        text = str(error)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return printable(" ".join(text.split()), 300) or type(error).__name__
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -343,6 +347,7 @@ class Langsmith:
 def _library() -> Any:
     try:
         import psycopg
+        import psycopg.conninfo
         import psycopg.sql
     except ImportError as error:
         raise UsageError(
