@@ -149,13 +149,15 @@ class Collection:
 
     def _add(self, sighting: Sighting, kind: Kind, occurrence: int, lasting: bytes) -> int | None:
         """Add a record and return its number, or None where it is known."""
-        record = sighting.record.repeated(occurrence)
         known_as = self._id(sighting.plain, kind, occurrence)
         known = self._number(known_as)
         if known is not None:
             self._require_same(known, kind, sighting.record, lasting)
             return None
-        identifier = self._id(sighting.record, kind, occurrence)
+        record, identifier, same = self._free(sighting.record.repeated(occurrence), kind)
+        if same is not None:
+            self._note_pseudonymised(known_as, same, sighting)
+            return None
         payload = codec.encode(record.payload)
         if len(payload) > MAX_RECORD_SIZE - 1024:
             raise InputRefusedError(
@@ -178,12 +180,36 @@ class Collection:
                 self._now,
             ),
         ).lastrowid
+        assert number is not None
         if sighting.pseudonymised:
-            self._connection.execute(
-                "INSERT INTO pseudonymised VALUES (?, ?, ?)",
-                (known_as, number, "\n".join(sighting.pseudonymised)),
-            )
+            self._note_pseudonymised(known_as, number, sighting)
         return number
+
+    def _free(self, record: Record, kind: Kind) -> tuple[Record, bytes, int | None]:
+        """Return a record with an id that no other has, its id, and the number of one that it is.
+
+        Two things that a source says can look the same under pseudonyms: a UUID in capitals is another
+        text with the same pseudonym. They are two records, told apart by ``occurrence``. But what the
+        capture endpoint kept is known by its pseudonyms alone, and a source that shows the same again
+        shows that record.
+        """
+        while True:
+            identifier = self._id(record, kind, record.occurrence)
+            held = self._connection.execute(
+                "SELECT number, EXISTS (SELECT 1 FROM pseudonymised AS p WHERE"
+                " p.number = record.number AND p.known_as != record.id) FROM record WHERE id = ?",
+                (identifier,),
+            ).fetchone()
+            if held is None or not held[1]:
+                return record, identifier, None if held is None else int(held[0])
+            record = record.repeated(record.occurrence + 1)
+
+    def _note_pseudonymised(self, known_as: bytes, number: int, sighting: Sighting) -> None:
+        """Remember by what a source shows a record that leaves with pseudonyms."""
+        self._connection.execute(
+            "INSERT INTO pseudonymised VALUES (?, ?, ?)",
+            (known_as, number, "\n".join(sighting.pseudonymised)),
+        )
 
     def _number(self, known_as: bytes) -> int | None:
         """Return the number of the record that a source showed under this id, or None."""

@@ -13,20 +13,8 @@ from airgap.text import printable
 SCHEMES = ("postgresql://", "postgres://")
 _MASK = "***"
 _SHOWN = frozenset(
-    [
-        "application_name",
-        "connect_timeout",
-        "dbname",
-        "host",
-        "hostaddr",
-        "options",
-        "port",
-        "service",
-        "sslmode",
-        "sslrootcert",
-        "target_session_attrs",
-        "user",
-    ]
+    {"application_name", "connect_timeout", "dbname", "host", "hostaddr", "options", "port"}
+    | {"service", "sslmode", "sslrootcert", "target_session_attrs", "user"}
 )
 _USER = re.compile(r"[^@/]*@")
 _NOT_A_PORT = re.compile(r":[^,:]*[^,:0-9][^,]*")
