@@ -60,11 +60,11 @@ def mark_exported(
         raise DamagedError(
             f"{plural(len(foreign), 'row')} that the outbox holds could not be marked",
             where=shown(url),
-            expected="rows without a backfill_id",
+            expected="rows without a backfill_id, in a state that is unreported",
             found=first,
             details=others,
-            hint="another export took them, or they are gone; what was collected is safe; find out "
-            "whether that export was sent, so that nothing is reported twice",
+            hint="another export took them, LangSmith reported them itself, or they are gone; what was "
+            "collected is safe; find out which before it is imported, so that nothing is reported twice",
         )
 
 

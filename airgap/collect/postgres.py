@@ -23,7 +23,11 @@ from airgap.errors import AirgapError, InputRefusedError, UsageError
 from airgap.text import plural, printable
 
 _BATCH = 2_000
-_ID_TYPES = ("uuid", "text", "character varying", "bigint", "integer")
+_READ = "nothing was taken over and nothing was changed; then run the command again"
+_WROTE = (
+    "what was collected or confirmed is kept, and marks are whole or not there; then run the command "
+    "again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Langsmith:
         except self._psycopg.Error as error:
             raise self._unreachable(error) from None
         self._connection = connection
+        self._hint = _WROTE if writing else _READ
+        connection.prepare_threshold = None  # PgBouncer may give each transaction another server
         connection.read_only = not writing
         if not writing:
             connection.isolation_level = self._psycopg.IsolationLevel.REPEATABLE_READ
@@ -82,7 +88,13 @@ class Langsmith:
                 hint="give the password by PGPASSWORD, ~/.pgpass or a service file; in a URL, write % "
                 "as %25, @ as %40, / as %2F, : as %3A, a space as %20",
             )
-        return {"application_name": "airgap", "connect_timeout": 10, **said}
+        # What PGCLIENTENCODING or a URL says would change, or refuse, what is read.
+        return {
+            "application_name": "airgap",
+            "connect_timeout": 10,
+            **said,
+            "client_encoding": "UTF8",
+        }
 
     def _connect(self, ask: Callable[[str], str] | None, options: dict[str, Any]) -> Any:
         try:
@@ -103,6 +115,8 @@ class Langsmith:
             self._connection.execute("SET LOCAL TimeZone = 'UTC'")
             self._connection.execute("SET LOCAL DateStyle = 'ISO, YMD'")
             self._connection.execute("SET LOCAL lock_timeout = '30s'")
+            # Rather an error than rows that a policy hides from this role without a word.
+            self._connection.execute("SET LOCAL row_security = off")
             yield
 
     def columns(self, table: Table) -> dict[str, str] | None:
@@ -125,26 +139,25 @@ class Langsmith:
         return int(row[0])
 
     def note_others(self, table: Table, columns: Mapping[str, str], skipped: Skipped) -> None:
-        """Count the rows that ``rows`` does not yield, by state; within ``transaction``."""
+        """Count the rows that ``rows`` does not yield: others' and by state; within ``transaction``."""
         state = table.unreported
         if state is None or state.column not in columns:
             return
-        own, names = ["TRUE"], [state.column, table.name]
-        values: list[object] = []
-        for column, wanted in state.where.items():
-            if column in columns:
-                own.append("{} = ANY(%s)")
-                names.append(column)
-                values.append(list(wanted))
+        condition, names, values = _own(table, columns)
         with self._errors():
             rows = self._connection.execute(
                 self._sql(
-                    "SELECT {}, count(*) FROM {} WHERE " + " AND ".join(own) + " GROUP BY 1", *names
+                    f"SELECT {{}}::text, ({condition}) IS TRUE, count(*) FROM {{}} GROUP BY 1, 2",
+                    state.column,
+                    *names,
+                    table.name,
                 ),
                 values,
             ).fetchall()
-        for value, count in rows:
-            if value not in state.values:
+        for value, is_own, count in rows:
+            if not is_own:
+                skipped.elsewhere += count
+            elif value not in state.values:
                 skipped.add(state, value, count)
 
     def rows(self, table: Table, columns: Mapping[str, str], times: Times) -> Iterator[Row]:
@@ -188,7 +201,7 @@ class Langsmith:
     ) -> list[Foreign]:
         """Give rows that are in no export yet an export's id; within ``transaction``.
 
-        A row that has another export's id keeps it.
+        A row that has another export's id keeps it, and one that was reported meanwhile gets none.
 
         Args:
             table: the table.
@@ -199,24 +212,34 @@ class Langsmith:
         Returns:
             The rows that are not part of this export afterwards.
         """
-        mark = table.mark
+        mark, state = table.mark, table.unreported
         assert mark is not None
+        assert state is not None
         foreign: list[Foreign] = []
-        ids = self._ids_type(table)
         for part in _parts(row_ids):
             self._execute(
                 self._sql(
-                    f"UPDATE {{}} SET {{}} = %s, {{}} = %s WHERE {{}} = ANY(%s::{ids}[])"
-                    " AND {} IS NULL",
+                    "UPDATE {} SET {} = %s, {} = %s WHERE {} = ANY(%s) AND {} IS NULL"
+                    " AND {}::text = ANY(%s)",
                     table.name,
                     mark.id,
                     mark.at,
                     table.row_id,
                     mark.id,
+                    state.column,
                 ),
-                (backfill_id, timestamps.to_text(now, precise=True), part),
+                (
+                    backfill_id,
+                    timestamps.to_text(now, precise=True),
+                    _array(part),
+                    list(state.values),
+                ),
             )
-            foreign += self._other_than(table, ids, part, lambda row: row[0] == backfill_id)
+            foreign += self._other_than(
+                table,
+                part,
+                lambda row: row[0] == backfill_id and row[1] in (*state.values, mark.sent),
+            )
         return foreign
 
     def confirm(self, table: Table, row_ids: Sequence[str], backfill_id: str) -> list[Foreign]:
@@ -235,55 +258,31 @@ class Langsmith:
         assert mark is not None
         assert state is not None
         foreign: list[Foreign] = []
-        ids = self._ids_type(table)
         for part in _parts(row_ids):
             self._execute(
                 self._sql(
-                    f"UPDATE {{}} SET {{}} = %s WHERE {{}} = ANY(%s::{ids}[]) AND {{}}::text = %s"
-                    " AND {} = ANY(%s)",
+                    "UPDATE {} SET {} = %s WHERE {} = ANY(%s) AND {}::text = %s"
+                    " AND {}::text = ANY(%s)",
                     table.name,
                     state.column,
                     table.row_id,
                     mark.id,
                     state.column,
                 ),
-                (mark.sent, part, backfill_id, list(state.values)),
+                (mark.sent, _array(part), backfill_id, list(state.values)),
             )
-            right = (backfill_id, mark.sent)
-            foreign += self._other_than(table, ids, part, right.__eq__)
+            foreign += self._other_than(table, part, lambda row: row == (backfill_id, mark.sent))
         return foreign
 
-    def _ids_type(self, table: Table) -> str:
-        """Return the type of a table's ids, so that its index is used.
-
-        Raises:
-            UsageError: the table is not there, or its ids are of another type.
-        """
-        found = (self.columns(table) or {}).get(table.row_id, "none")
-        kind = found.partition("(")[0]
-        if kind not in _ID_TYPES:
-            raise UsageError(
-                f"the rows of {table.name} can't be found again here",
-                where=self.name,
-                expected=f"a column {table.row_id} of type {' or '.join(_ID_TYPES)}",
-                found=printable(found, 40),
-                hint="name LangSmith's own database; nothing was changed",
-            )
-        return kind
-
     def _other_than(
-        self,
-        table: Table,
-        ids: str,
-        row_ids: list[str],
-        right: Callable[[tuple[str, str]], bool],
+        self, table: Table, row_ids: list[str], right: Callable[[tuple[str, str]], bool]
     ) -> list[Foreign]:
         """Return the rows that do not stand as they should."""
         mark, state = table.mark, table.unreported
         assert mark is not None
         assert state is not None
         statement = self._sql(
-            f"SELECT {{}}::text, {{}}::text, {{}} FROM {{}} WHERE {{}} = ANY(%s::{ids}[])",
+            "SELECT {}::text, {}::text, {}::text FROM {} WHERE {} = ANY(%s)",
             table.row_id,
             mark.id,
             state.column,
@@ -291,7 +290,7 @@ class Langsmith:
             table.row_id,
         )
         with self._errors():
-            rows = self._connection.execute(statement, (row_ids,)).fetchall()
+            rows = self._connection.execute(statement, (_array(row_ids),)).fetchall()
         there = {row[0]: row[1:] for row in rows}
         return [
             Foreign(table.name, row_id, _stands(there.get(row_id)))
@@ -304,9 +303,9 @@ class Langsmith:
             return int(self._connection.execute(statement, values).rowcount)
 
     def _sql(self, text: str, *names: str) -> Any:
-        """Return a statement with names in it, quoted by the library."""
+        """Return a statement with names in it, quoted by the library; a % in one is no placeholder."""
         sql = self._psycopg.sql
-        return sql.SQL(text).format(*map(sql.Identifier, names))
+        return sql.SQL(text).format(*(sql.Identifier(name.replace("%", "%%")) for name in names))
 
     def _unreachable(self, error: Exception) -> UsageError:
         return UsageError(
@@ -333,14 +332,13 @@ class Langsmith:
             raise UsageError(
                 f"the database role may not do this: {self._words(error)}",
                 where=self.name,
-                hint="GRANT SELECT on the table to read it, and UPDATE to mark rows; "
-                "nothing was changed",
+                hint=f"GRANT SELECT on the table to read it, and UPDATE to mark rows; {self._hint}",
             ) from None
         except self._psycopg.Error as error:
             raise UsageError(
                 f"the database refused: {self._words(error)}",
                 where=self.name,
-                hint="nothing was taken over and nothing was changed; run the command again",
+                hint=self._hint,
             ) from None
 
 
@@ -379,14 +377,22 @@ def _unreported(
     """Return the condition for rows to read, its names, and its values."""
     if table.unreported is None:
         return ("", []), []
-    parts, names, values = ["{} = ANY(%s)"], [table.unreported.column], []
-    values.append(list(table.unreported.values))
-    for column, wanted in table.unreported.where.items():
-        if column in columns:
-            parts.append("{} = ANY(%s)")
-            names.append(column)
-            values.append(list(wanted))
-    return (f" WHERE {' AND '.join(parts)}", names), list(values)
+    own, names, values = _own(table, columns)
+    return (
+        f" WHERE {{}}::text = ANY(%s) AND {own}",
+        [table.unreported.column, *names],
+    ), [list(table.unreported.values), *values]
+
+
+def _own(table: Table, columns: Mapping[str, str]) -> tuple[str, list[str], list[object]]:
+    """Return the condition for rows of this installation, its names, and its values.
+
+    As text: a state or a source may be of an enumerated type, which has not all of the values.
+    """
+    where = table.unreported.where if table.unreported else {}
+    there = {column: wanted for column, wanted in where.items() if column in columns}
+    condition = " AND ".join(["TRUE", *["{}::text = ANY(%s)"] * len(there)])
+    return condition, list(there), [list(wanted) for wanted in there.values()]
 
 
 def _timed(
@@ -409,6 +415,14 @@ def _timed(
 def _parts(row_ids: Sequence[str]) -> Iterator[list[str]]:
     for first in range(0, len(row_ids), _BATCH):
         yield list(row_ids[first : first + _BATCH])
+
+
+def _array(row_ids: Sequence[str]) -> str:
+    """Return ids as an array that is of the column's type, whichever that is: uuid, text, bigint.
+
+    Ids are hexadecimal digits and hyphens, see ``tables``, so nothing in them needs quotes.
+    """
+    return f"{{{','.join(row_ids)}}}"
 
 
 def _stands(row: tuple[str | None, str | None] | None) -> str:

@@ -1,9 +1,12 @@
 """LangSmith's tables, read and marked by somebody who wants a row lost, counted twice or overheard."""
 
+import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from postgres import PostgresServer
 from support import Site, report, run, write_lines
@@ -12,7 +15,9 @@ from airgap import captured, home
 from airgap.catalog import Catalog
 from airgap.collect import pseudonyms
 from airgap.collect.payloads import Rules, records_of
+from airgap.collect.postgres import Langsmith
 from airgap.outbox import Outbox
+from airgap.replay.rehearsal import RehearsalBeacon
 from airgap.sightings import Sighting
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -62,8 +67,6 @@ def test_no_password_is_said_or_logged_however_wrongly_the_url_is_written(site: 
 
 
 def test_a_url_that_says_how_long_to_wait_is_obeyed(postgres: PostgresServer):
-    from airgap.collect.postgres import Langsmith
-
     database = Langsmith(f"{postgres.url}&connect_timeout=77&application_name=site")
     said = database._connection.info.get_parameters()
     database.close()
@@ -114,3 +117,155 @@ def test_what_was_captured_under_a_pseudonym_is_known_when_a_file_shows_it_under
     for _ in range(2):
         collect(site, path, "--allow", TAG, "--pseudonymise", TAG)
         assert runs(site) == 2
+
+
+@pytest.fixture
+def elsewhere(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a schema with a copy of the tables, to be altered; thirty rows of this site."""
+    postgres.fill(transactions=33, status="pending")
+    postgres.execute("""
+        CREATE SCHEMA altered;
+        CREATE TABLE altered.trace_count_transactions AS TABLE trace_count_transactions;
+    """)
+    yield f"{postgres.url}&options=-csearch_path%3Daltered"
+    postgres.execute("DROP SCHEMA altered CASCADE")
+
+
+ALTER = "ALTER TABLE altered.trace_count_transactions ALTER"
+
+
+KEPT = "ALTER TABLE altered.trace_count_transactions RENAME TO kept;"
+CHANGES = {
+    "text": f"{ALTER} id TYPE text, ALTER backfill_id TYPE text, ALTER tenant_id TYPE text",
+    "varchar": f"{ALTER} id TYPE varchar(36), ALTER status TYPE varchar(20), ALTER source TYPE varchar",
+    "char": f"{ALTER} id TYPE char(36)",
+    "enum": "CREATE TYPE altered.state AS ENUM ('pending', 'sent', 'sent-backfilled');"
+    "CREATE TYPE altered.source AS ENUM ('local', 'remote');"
+    f"{ALTER} status TYPE altered.state USING status::altered.state,"
+    " ALTER source TYPE altered.source USING source::altered.source",
+    "view": f"{KEPT} CREATE VIEW altered.trace_count_transactions AS TABLE altered.kept",
+    "partitions": f"{KEPT} CREATE TABLE altered.trace_count_transactions (LIKE altered.kept)"
+    " PARTITION BY HASH (id); CREATE TABLE altered.part PARTITION OF altered.trace_count_transactions"
+    " FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+    "INSERT INTO altered.trace_count_transactions TABLE altered.kept",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_rows_are_read_and_marked_whatever_types_their_columns_have(
+    site: Site, beacon: RehearsalBeacon, postgres: PostgresServer, elsewhere: str, change: str
+):
+    postgres.execute(change)
+    collect(site, elsewhere, "--mark")
+    site.export()
+    site.import_(beacon.url)
+    assert beacon.totals.as_map()["trace_transactions"]["records"] == 30
+    site.apply("--mark", elsewhere)
+    assert postgres.execute(
+        "SELECT status, count(*) FROM altered.trace_count_transactions GROUP BY 1 ORDER BY 1"
+    ) == ("pending|3\nsent-backfilled|30")
+
+
+def test_a_column_may_have_any_name(site: Site, postgres: PostgresServer, elsewhere: str):
+    name = 'From "X" {} %s %(a)s'
+    quoted = name.replace('"', '""')
+    postgres.execute(
+        f'ALTER TABLE altered.trace_count_transactions RENAME interval_start TO "{quoted}"'
+    )
+    result = collect(site, elsewhere, "--column", f"start_interval_time={name}")
+    assert "30 records read, 30 new" in result.stdout
+
+
+@pytest.mark.parametrize("value", ["'remote'", "NULL"])
+def test_rows_that_are_not_of_this_installation_are_counted_aloud(
+    site: Site, postgres: PostgresServer, elsewhere: str, value: str
+):
+    postgres.execute(f"""
+        UPDATE altered.trace_count_transactions SET source = {value} WHERE id IN (
+            SELECT id FROM altered.trace_count_transactions WHERE source = 'local' LIMIT 7)""")
+    result = collect(site, elsewhere)
+    assert "23 records read" in result.stdout
+    assert "10 rows left: not of this installation" in result.stdout
+
+
+def test_a_row_that_langsmith_reports_between_reading_and_marking_is_named(
+    site: Site, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+):
+    postgres.fill(transactions=20, status="pending")
+    real = Langsmith.mark
+
+    def late(self: Langsmith, *arguments: Any) -> Any:
+        postgres.execute(
+            "UPDATE trace_count_transactions SET status = 'sent' WHERE trace_count = 5"
+        )
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Langsmith, "mark", late)
+    result = collect(site, postgres.url, "--mark", code=5)
+    assert "1 row that the outbox holds could not be marked" in result.stderr
+    assert "state sent" in result.stderr
+    assert postgres.execute(
+        "SELECT status FROM trace_count_transactions WHERE backfill_id IS NOT NULL GROUP BY 1"
+    ) == ("pending")
+
+
+def test_an_error_while_marking_does_not_say_that_nothing_was_taken_over(
+    site: Site, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+):
+    postgres.fill(transactions=20, status="pending")
+    real = Langsmith.mark
+
+    def cut(self: Langsmith, *arguments: Any) -> Any:
+        postgres.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'airgap'"
+        )
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Langsmith, "mark", cut)
+    result = collect(site, postgres.url, "--mark", code=2)
+    assert "nothing was taken over" not in result.stderr
+    assert "what was collected or confirmed is kept" in result.stderr
+    assert site.status()["waiting"]["trace_transactions"]["records"] > 0
+
+
+def test_rows_that_a_policy_hides_from_the_role_are_not_passed_over_in_silence(
+    site: Site, postgres: PostgresServer, elsewhere: str
+):
+    postgres.execute("""
+        GRANT USAGE ON SCHEMA altered TO reader;
+        GRANT SELECT ON altered.trace_count_transactions TO reader;
+        ALTER TABLE altered.trace_count_transactions ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY large ON altered.trace_count_transactions TO reader USING (trace_count > 9);
+    """)
+    result = collect(site, elsewhere.replace("langsmith@", "reader@"), code=2)
+    assert "row-level security" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_text_of_databases_in_other_encodings_is_read_exactly_or_refused(
+    site: Site, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, encoding: str
+):
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    name = f"encoded_{encoding.lower()}"
+    url = postgres.url_as("postgres").replace("/langsmith?", f"/{name}?")
+    postgres.psql(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+        role="postgres",
+    )
+    tag = b'{"langgraph.platform.host": "Gr\xf6\xdfe"}'
+    with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as connection:
+        connection.execute(f"""
+            CREATE TABLE remote_metrics AS SELECT gen_random_uuid() AS id, now() AS from_timestamp,
+                now() AS to_timestamp, 'pending'::text AS reported_status,
+                '{{"langgraph.platform.runs": 3}}'::text AS measures, '[]'::text AS logs,
+                convert_from('\\x{tag.hex()}', '{encoding}') AS tags""")
+    result = collect(site, url, code=None)
+    if encoding == "LATIN1":
+        assert "1 record read, 1 new" in result.stdout
+        site.export()
+        [line] = run("cat", "--home", site.isolated, site.bundle).stdout.splitlines()
+        assert "Größe" in json.loads(line)["payload"]["tags"].values()
+    else:
+        assert "invalid byte sequence" in result.stderr
+        assert result.exit_code == 2
+    postgres.psql(f"DROP DATABASE {name} WITH (FORCE)", role="postgres")
