@@ -282,6 +282,8 @@ class _File:
                 said = psqloutput.null_of(text)
                 null = null if said is None else said
                 continue
+            if "\r" in text:  # else all rows would be read as one header without rows
+                raise _lone_returns(where)
             for delimiter in _DELIMITERS:
                 try:
                     columns = csvtext.fields(text, delimiter)
@@ -425,6 +427,16 @@ def _no_row(where: str, expected: int, found: int, *, ended: bool) -> InputRefus
         expected=plural(expected, "field"),
         found=f"{plural(found, 'field')}: the file is damaged, or psql's start file wrote this",
         hint="run the query again with PSQLRC=/dev/null; nothing of the file was taken over",
+    )
+
+
+def _lone_returns(where: str) -> InputRefusedError:
+    return InputRefusedError(
+        "the header holds carriage returns",
+        where=where,
+        expected="lines that end with a line feed",
+        found="lines that end otherwise: a program other than psql has written the file",
+        hint="use the file that psql wrote; nothing of this one was taken over",
     )
 
 

@@ -89,6 +89,8 @@ def lines(stream: BinaryIO, name: str, wanted: str | None) -> Iterator[Line]:
             before = error.object[: error.start].decode(encoding, "replace").count("\n")
             cut = not data
             raise _undecodable(f"{name}, line {number + before}", encoding, cut=cut) from None
+        except UnicodeError:  # UTF-16 or UTF-32 whose byte order nothing says
+            raise _undecodable(f"{name}, line {number}", encoding, cut=False) from None
         if "\0" in text:
             place = number + text[: text.index("\0")].count("\n")
             raise InputRefusedError(
@@ -210,5 +212,7 @@ def _undecodable(where: str, encoding: str, *, cut: bool) -> InputRefusedError:
         where=where,
         expected="UTF-8, or the encoding that --encoding names",
         hint="say which it is, for instance --encoding windows-1252 or latin-1; or run the query "
-        "again with PGCLIENTENCODING=UTF8",
+        "again with PGCLIENTENCODING=UTF8"
+        if not encoding.startswith(("utf-16", "utf-32"))
+        else f"the file has no byte order mark: say the order too, --encoding {encoding}-le or -be",
     )
