@@ -34,6 +34,27 @@ def is_part(outbox: Outbox, table: str, row_id: str, backfill_id: str) -> bool:
     return row is not None and row[0] == backfill_id
 
 
+def stands_unmarked(outbox: Outbox, table: str, row_id: str, backfill_id: str | None) -> bool:
+    """Remember that a database shows a row without the mark that it is thought to hold.
+
+    A database that was restored from a copy, or another one than was marked, so that the next marking
+    does it again. Returns whether that is so.
+
+    Args:
+        outbox: the outbox.
+        table: the row's table.
+        row_id: the row, which is unreported.
+        backfill_id: the export that the row says it is part of.
+    """
+    done = outbox.database.connection.execute(
+        "UPDATE source_row SET sent_at = NULL, marked_at = iif(?1 IS NULL, NULL, marked_at)"
+        " WHERE table_name = ?2 AND row_id = ?3"
+        " AND (sent_at IS NOT NULL OR ?1 IS NULL AND marked_at IS NOT NULL)",
+        (backfill_id, table, row_id),
+    )
+    return done.rowcount > 0
+
+
 def begin(outbox: Outbox, table: str, backfill_id: str, *, delivered: bool = False) -> None:
     """Put the rows that are in no export into a new one, here first.
 

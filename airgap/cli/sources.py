@@ -143,7 +143,7 @@ class Reader:
                 database.note_others(table, columns, made.skipped)
                 rows = database.rows(table, columns, self.reading.times)
                 yield from self._not_held(
-                    tables.sightings(rows, self.catalog, self.rules, made.skipped), made.skipped
+                    tables.sightings(rows, self.catalog, self.rules, made.skipped), made
                 )
 
     def _note_unread(self, database: postgres.Langsmith, table: Table, made: Source) -> None:
@@ -154,19 +154,30 @@ class Reader:
                 f"documented for them. Ask LangChain; then --table {table.name}"
             )
 
-    def _not_held(self, found: Iterable[Sighting], skipped: Skipped) -> Iterator[Sighting]:
+    def _not_held(self, found: Iterable[Sighting], made: Source) -> Iterator[Sighting]:
         """Leave out rows of an export that this outbox did not make."""
+        unmarked = 0
         for sighting in found:
             row = sighting.row
-            if (
-                row is not None
-                and row.backfill_id is not None
-                and not self.take_exported
-                and not marking.is_part(self.outbox, row.table, row.row_id, row.backfill_id)
-            ):
-                skipped.held += 1
+            if row is None:
+                yield sighting
                 continue
+            is_part = row.backfill_id is None or marking.is_part(
+                self.outbox, row.table, row.row_id, row.backfill_id
+            )
+            if not is_part and not self.take_exported:
+                made.skipped.held += 1
+                continue
+            unmarked += is_part and marking.stands_unmarked(
+                self.outbox, row.table, row.row_id, row.backfill_id
+            )
             yield sighting
+        if unmarked:
+            made.noted.append(
+                f"{plural(unmarked, 'row')} that were marked before stand unmarked in {made.name}: it "
+                "was restored from a copy, or it is another database than was marked; they are not "
+                "counted again, and the next --mark marks them"
+            )
 
 
 def source_options(function: _F) -> _F:
@@ -263,7 +274,8 @@ def say_skipped(out: Output, source: Source) -> None:
     if skipped.held:
         out.warn(
             f"{plural(skipped.held, 'row')} of {source.name} left: part of an export by other means "
-            "(backfill_id) that nobody confirmed; if its file never reached LangChain: --take-exported"
+            "(backfill_id) that nobody confirmed, or of one that this host made before it was restored; "
+            "if its file never reached LangChain, or this host made it: --take-exported"
         )
 
 

@@ -269,3 +269,86 @@ def test_text_of_databases_in_other_encodings_is_read_exactly_or_refused(
         assert "invalid byte sequence" in result.stderr
         assert result.exit_code == 2
     postgres.psql(f"DROP DATABASE {name} WITH (FORCE)", role="postgres")
+
+
+def test_marks_that_a_restored_database_has_lost_are_said_and_written_again(
+    site: Site, beacon: RehearsalBeacon, postgres: PostgresServer
+):
+    postgres.fill(transactions=33, metrics=3, status="pending")
+    collect(site, postgres.url, "--mark")
+    site.export()
+    site.import_(beacon.url)
+    site.apply("--mark", postgres.url)
+    postgres.execute("""
+        UPDATE trace_count_transactions SET status = 'pending', backfill_id = NULL
+            WHERE status = 'sent-backfilled';
+        UPDATE remote_metrics SET reported_status = 'pending'""")
+    result = collect(site, postgres.url)
+    assert "33 records read, 0 new" in result.stdout
+    assert "30 rows that were marked before stand unmarked" in result.stderr
+    assert "3 rows that were marked before stand unmarked" in result.stderr
+    marked = json.loads(site.apply("--mark", postgres.url, "--json").stdout)["marked"]
+    assert marked == {"trace_count_transactions": 30, "remote_metrics": 3}
+    assert "unmarked" not in collect(site, postgres.url).stderr
+
+
+def test_rows_that_a_lost_outbox_had_marked_are_named_with_what_takes_them(
+    site: Site, beacon: RehearsalBeacon, postgres: PostgresServer
+):
+    postgres.fill(metrics=4, status="pending")
+    collect(site, postgres.url, "--mark")
+    site.export()
+    site.import_(beacon.url)
+    postgres.fill(metrics=3, status="pending")
+    collect(site, postgres.url, "--mark")
+    for path in site.isolated.glob("outbox*"):
+        path.unlink()
+    run("outbox", "continue", "--home", site.isolated, site.stick)
+    left = collect(site, postgres.url, "--mark")
+    assert "7 rows" in left.stderr
+    assert "before it was restored" in left.stderr
+    collect(site, postgres.url, "--mark", "--take-exported")
+    for path in site.stick.iterdir():
+        path.unlink()
+    site.export()
+    site.import_(beacon.url)
+    assert beacon.totals.as_map()["usage_report"]["records"] == 7
+    site.apply("--mark", postgres.url)
+    assert postgres.execute(
+        "SELECT count(*) FROM remote_metrics WHERE reported_status = 'pending'"
+    ) == ("0")
+
+
+HEADER = (
+    "id,tenant_id,trace_count,insertion_time_range_start,insertion_time_range_end,interval_start,"
+    "interval_end,status,transaction_type"
+)
+TIMES = ",".join(["2026-03-15 00:00:00+00"] * 4)
+ROW = f"{UPPER},{UPPER},7,{TIMES},pending,t"
+
+
+def test_rows_that_end_with_carriage_returns_are_not_taken_for_a_header_without_rows(site: Site):
+    path = site.root / "mac.csv"
+    path.write_bytes(f"{HEADER}\r{ROW}\r".encode())
+    result = collect(site, path, code=3)
+    assert "--no-usage" not in result.stderr
+    path.write_bytes(f"{HEADER}\r{ROW}\r\n".encode())
+    assert "carriage return" in collect(site, path, code=3).stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_whose_byte_order_nothing_says_is_refused_with_its_cure(
+    site: Site, encoding: str
+):
+    path = site.root / "rows.csv"
+    path.write_bytes(f"{HEADER}\n{ROW}\n".encode(f"{encoding}-le"))
+    result = collect(site, path, "--encoding", encoding, code=3)
+    assert f"--encoding {encoding}-le" in result.stderr
+    assert "1 record read" in collect(site, path, "--encoding", f"{encoding}-le").stdout
+
+
+def test_a_source_that_can_be_no_path_is_refused_in_words(site: Site):
+    for source in ("a\0b", "x" * 5000, str(site.root), str(site.root / "missing.csv")):
+        result = collect(site, source, code=2)
+        assert "can't be read" in result.stderr
+        assert "Traceback" not in result.stderr
