@@ -11,7 +11,7 @@ import pytest
 from postgres import PostgresServer
 from support import Site, report, run, write_lines
 
-from airgap import captured, home
+from airgap import captured, home, marking
 from airgap.catalog import Catalog
 from airgap.collect import pseudonyms
 from airgap.collect.payloads import Rules, records_of
@@ -352,3 +352,45 @@ def test_a_source_that_can_be_no_path_is_refused_in_words(site: Site):
         result = collect(site, source, code=2)
         assert "can't be read" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("step", ["begin", "unmarked", "note"])
+def test_marks_are_whole_after_a_death_at_any_step_between_outbox_and_database(
+    site: Site,
+    beacon: RehearsalBeacon,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+):
+    postgres.fill(transactions=33, metrics=5, status="pending")
+    real = getattr(marking, step)
+
+    def dies(*arguments: Any, **options: Any) -> Any:
+        if step == "begin":
+            real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    def twice(*command: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                marking, "unsent" if (step, command[0]) == ("unmarked", "receipt") else step, dies
+            )
+            assert run(*command, code=None).exit_code != 0
+        run(*command)
+
+    twice(
+        *("collect", "--home", site.isolated, postgres.url, "--mark"),
+        *("--license-file", site.license_file),
+    )
+    assert (
+        postgres.execute("SELECT count(DISTINCT backfill_id) FROM trace_count_transactions") == "1"
+    )
+    site.export()
+    site.import_(beacon.url)
+    twice("receipt", "apply", "--home", site.isolated, site.stick, "--mark", postgres.url)
+    assert postgres.execute(
+        "SELECT count(*), count(DISTINCT backfill_id) FROM trace_count_transactions"
+        " WHERE status = 'sent-backfilled'"
+    ) == ("30|1")
+    assert postgres.execute("SELECT count(*) FROM remote_metrics WHERE backfill_id IS NULL") == "0"
+    assert "0 new" in collect(site, postgres.url).stdout
