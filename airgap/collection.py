@@ -66,6 +66,8 @@ class Collection:
         self._now = timestamps.to_text(now)
         self._before = outbox.last_number()
         known = self._connection.execute("SELECT kind, credential, windows FROM known_window")
+        self._repeated: dict[tuple[str, bytes], int] = {}
+        """By table and content: the first occurrence that no row of it has, where rows repeat."""
         self.collected = Collected(Timeline.knowing(known))
         self._connection.execute("DROP TABLE IF EXISTS temp.seen")
         self._connection.execute(
@@ -109,11 +111,11 @@ class Collection:
 
     def _take_row(self, sighting: Sighting, row: SourceRow, kind: Kind, lasting: bytes) -> bool:
         known = self._connection.execute(
-            "SELECT lasting, backfill_id FROM source_row WHERE table_name = ? AND row_id = ?",
+            "SELECT lasting, backfill_id, number FROM source_row WHERE table_name = ? AND row_id = ?",
             (row.table, row.row_id),
         ).fetchone()
         if known is not None:
-            if known[0] != lasting:
+            if known[0] != lasting and known[0] != self._lasting_before(known[2], sighting, kind):
                 raise _changed(f"row of {row.table}", f"id {row.row_id}")
             if known[1] is None and row.backfill_id is not None:
                 self._connection.execute(
@@ -121,19 +123,33 @@ class Collection:
                     (row.backfill_id, row.table, row.row_id),
                 )
             return False
-        occurrence, number, new = 0, None, False
+        content = (row.table, self._id(sighting.plain, kind, 0))
+        occurrence, number, new = self._repeated.get(content, 0), None, False
         while number is None:
             number = self._add(sighting, kind, occurrence, lasting)
             new = number is not None
             if number is None:
                 number = self._without_row(sighting, kind, occurrence, row.table)
             occurrence += 1
+        if occurrence > 1:
+            self._repeated[content] = occurrence
         self._connection.execute(
             "INSERT INTO source_row (table_name, row_id, number, lasting, backfill_id)"
             " VALUES (?, ?, ?, ?, ?)",
             (row.table, row.row_id, number, lasting, row.backfill_id),
         )
         return new
+
+    def _lasting_before(self, number: int, sighting: Sighting, kind: Kind) -> bytes:
+        """Return a row's lasting digest under the credential that it was collected with.
+
+        A row names none: it is the site's, which may have renewed its licence since.
+        """
+        dialect, credential = self._connection.execute(
+            "SELECT dialect, credential FROM record WHERE number = ?", (number,)
+        ).fetchone()
+        before = replace(sighting.plain, dialect=dialect, credential=credential)
+        return lasting_digest(before, kind)
 
     def _without_row(
         self, sighting: Sighting, kind: Kind, occurrence: int, table: str

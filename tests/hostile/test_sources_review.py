@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -394,3 +395,37 @@ def test_marks_are_whole_after_a_death_at_any_step_between_outbox_and_database(
     ) == ("30|1")
     assert postgres.execute("SELECT count(*) FROM remote_metrics WHERE backfill_id IS NULL") == "0"
     assert "0 new" in collect(site, postgres.url).stdout
+
+
+def test_a_renewed_licence_changes_no_row_that_was_collected_under_the_one_before(
+    site: Site, postgres: PostgresServer
+):
+    """Snapshots are read every time: the first renewal would have ended all collecting."""
+    postgres.fill(transactions=3, metrics=3, snapshots=3, status="pending")
+    collect(site, postgres.url)
+    site.license_file.write_text("lcl_EXAMPLE_not_a_real_key_either\n")
+    assert "9 records read, 0 new" in collect(site, postgres.url).stdout
+    postgres.fill(snapshots=2)
+    assert "11 records read, 2 new" in collect(site, postgres.url).stdout
+    postgres.execute("UPDATE usage_snapshots SET measures = '{}'")
+    assert "other content" in collect(site, postgres.url, code=3).stderr
+
+
+def test_many_equal_rows_are_as_many_records_in_no_time(site: Site, postgres: PostgresServer):
+    postgres.fill(metrics=1, status="pending")
+    postgres.execute("""
+        INSERT INTO remote_metrics SELECT gen_random_uuid(), from_timestamp, to_timestamp, received_at,
+            measures, tags, logs, reported_status FROM remote_metrics, generate_series(1, 2000)""")
+    started = time.process_time()
+    assert "2,001 records read, 2,001 new" in collect(site, postgres.url).stdout
+    assert time.process_time() - started < 10, "it was minutes when each looked at all before it"
+    postgres.execute("""
+        INSERT INTO remote_metrics SELECT gen_random_uuid(), from_timestamp, to_timestamp, received_at,
+            measures, tags, logs, reported_status FROM remote_metrics LIMIT 3""")
+    assert "2,004 records read, 3 new" in collect(site, postgres.url).stdout
+
+
+def test_a_kind_is_not_said_with_two_letters_s(site: Site, postgres: PostgresServer):
+    postgres.fill(transactions=20, status="pending")
+    result = collect(site, postgres.url)
+    assert " trace_transactions of one credential overlap" in result.stderr
