@@ -43,8 +43,8 @@ def of_timeline(timeline: Timeline, now: datetime, clock: str) -> list[Finding]:
         found.append(
             Finding(
                 "windows-overlap",
-                f"{plural(count, kind, kind.removesuffix('s') + 's')} of one credential overlap in time "
-                "with others; replicas do that, and so does a report that was sent again after a failure, which then counts "
+                f"{plural(count, kind)} of one credential overlap in time with others; replicas do "
+                "that, and so does a report that was sent again after a failure, which then counts "
                 "twice",
             )
         )

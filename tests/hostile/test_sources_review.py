@@ -423,9 +423,3 @@ def test_many_equal_rows_are_as_many_records_in_no_time(site: Site, postgres: Po
         INSERT INTO remote_metrics SELECT gen_random_uuid(), from_timestamp, to_timestamp, received_at,
             measures, tags, logs, reported_status FROM remote_metrics LIMIT 3""")
     assert "2,004 records read, 3 new" in collect(site, postgres.url).stdout
-
-
-def test_a_kind_is_not_said_with_two_letters_s(site: Site, postgres: PostgresServer):
-    postgres.fill(transactions=20, status="pending")
-    result = collect(site, postgres.url)
-    assert " trace_transactions of one credential overlap" in result.stderr
