@@ -26,7 +26,7 @@ from airgap import wire
 from airgap.errors import InputRefusedError
 
 _ADDRESS_SHOWN = re.compile(
-    r"(?<![\w.+/-])[\w.+-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,6}\.[^\W\d_][\w-]{1,62}"
+    r"(?<![\w.+-])(?<!//)[\w.+-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,6}\.[^\W\d_][\w-]{1,62}"
 )
 _CARD_SHOWN = re.compile(r"(?<![\w.])[2-9][0-9](?:[ -]?[0-9]){11,17}(?!\w)")
 _LAYERS = 4

@@ -5,7 +5,9 @@ kind is one that is captured. Credentials become fingerprints here. Nothing of a
 refused is kept or said: with tracing left on, servers send the inputs and outputs of runs.
 """
 
+import asyncio
 import base64
+import contextlib
 import hmac
 import re
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from airgap import jsontext
+from airgap import credentials, jsontext
 from airgap.capture.contract import Answer, Head
 from airgap.capture.keeping import Keeper
 from airgap.captured import Received
@@ -31,6 +33,7 @@ _PREFIX = r"(?:/[A-Za-z0-9._~-]{1,128}){0,8}"
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"
 _MOST_REASONS = 100
+_SMALL = 64 * 1024
 _RUN_DATA = re.compile(r"/(runs|sessions|feedback|datasets|otel|info)(/|$)")
 
 
@@ -68,7 +71,7 @@ class Count:
     def refuse(self, why: str) -> None:
         """Count a refused request; a client can't make this grow with reasons of its own."""
         known = why in self.refused or len(self.refused) < _MOST_REASONS
-        self.refused[why if known else "for another reason"] += 1
+        self.refused[why if known else "other reasons"] += 1
 
 
 class Door:
@@ -93,6 +96,7 @@ class Door:
             (re.compile(_PREFIX + re.escape(path)), kinds)
             for path, kinds in _by_path(catalog, site.kinds).items()
         ]
+        self._large = asyncio.Semaphore(1)
         self.count = Count()
 
     def refuse(self, head: Head) -> Answer | None:
@@ -125,7 +129,7 @@ class Door:
         path = self._inner_path(head) or ""
         kinds = self._kinds(path)
         try:
-            kind, sightings = self._understood(kinds, head, body)
+            kind, sightings = await self._read(kinds, head, body)
             received = await self._keeper.keep(sightings)
         except InputRefusedError as error:
             return self._not_taken(422, error)
@@ -146,13 +150,26 @@ class Door:
         first, rest = path[1:].partition("/")[::2]
         if hmac.compare_digest(first.encode("utf-8", "replace"), token.encode()):
             return f"/{rest}"
-        shown = head.headers.get("authorization", "")
-        if hmac.compare_digest(shown.encode("utf-8", "replace"), f"Bearer {token}".encode()):
-            return path
+        scheme, _, shown = head.headers.get("authorization", "").partition(" ")
+        if hmac.compare_digest(shown.encode("utf-8", "replace"), token.encode()):
+            # The scheme's name is the same in any case (RFC 9110, section 11.1).
+            return path if scheme.lower() == "bearer" else None
         return None
 
     def _kinds(self, path: str) -> list[Kind]:
         return next((kinds for form, kinds in self._paths if form.fullmatch(path)), [])
+
+    async def _read(
+        self, kinds: Sequence[Kind], head: Head, body: bytes
+    ) -> tuple[Kind, list[Sighting]]:
+        """Do what ``_understood`` does; what may take long holds up no other client.
+
+        A small body may unpack to 64 MiB, which take half a minute to search.
+        """
+        if len(body) <= _SMALL and "content-encoding" not in head.headers:
+            return self._understood(kinds, head, body)
+        async with self._large:
+            return await asyncio.to_thread(self._understood, kinds, head, body)
 
     def _understood(
         self, kinds: Sequence[Kind], head: Head, body: bytes
@@ -212,18 +229,23 @@ class Door:
         return Answer(status, orjson.dumps({"detail": why}))
 
     def _not_taken(self, status: int, error: AirgapError) -> Answer:
-        """Answer what could not be kept; the message holds no content of the request."""
-        self._warn_once(
-            f"{error.where} {error.message}",
-            f"{error.message} ({error.where or 'the outbox'}): {error.hint}",
-        )
-        self.count.refuse(error.message)
-        return Answer(status, orjson.dumps({"detail": error.message}))
+        """Answer what could not be kept; of the request's content the message has names at most.
+
+        Names of fields are as much the client's as values are, so what looks like a key is masked.
+        """
+        message, hint = (credentials.redact(t, self._catalog) for t in (error.message, error.hint))
+        about = f"{error.where} {message}"
+        # The many that clients cause never keep one about the outbox from being said.
+        if status != 422 or len(self._warned) < _MOST_REASONS:
+            self._warn_once(about, f"{message} ({error.where or 'the outbox'}): {hint}")
+        return self._refused(status, message)
 
     def _warn_once(self, about: str, text: str) -> None:
-        if about not in self._warned and len(self._warned) < _MOST_REASONS:
-            self._warned.add(about)
-            self._warn(text)
+        if about not in self._warned:
+            # Standard error may be a file on the disk that is full; clients are answered all the same.
+            with contextlib.suppress(OSError):
+                self._warn(text)
+                self._warned.add(about)
 
 
 def _by_path(catalog: Catalog, kinds: frozenset[str]) -> dict[str, list[Kind]]:

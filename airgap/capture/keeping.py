@@ -121,6 +121,9 @@ class Keeper:
         except AirgapError as error:
             failure: AirgapError = error
         except Exception as error:  # noqa: BLE001 - the thread goes on, and clients are told
+            if len(wishes) > 1:
+                # Whatever is wrong with one request, it takes no other with it.
+                return [outcome for wish in wishes for outcome in self._kept(outbox, [wish])]
             failure = MediumError(f"a request could not be kept: {type(error).__name__}")
         else:
             self.works = True
