@@ -211,10 +211,22 @@ class Langsmith:
 
         Returns:
             The rows that are not part of this export afterwards.
+
+        Raises:
+            UsageError: the table or its columns for marks are not there.
         """
         mark, state = table.mark, table.unreported
         assert mark is not None
         assert state is not None
+        missing = {mark.id, mark.at, state.column} - (self.columns(table) or {}).keys()
+        if missing:
+            raise UsageError(
+                "the table can't be marked: it is not there, or a release of LangSmith made it that "
+                "does not know of exports",
+                where=f"{self.name}, table {table.name}",
+                expected=f"columns {', '.join(sorted(missing))}",
+                hint="collect and apply receipts without --mark; what was collected or confirmed is kept",
+            )
         foreign: list[Foreign] = []
         for part in _parts(row_ids):
             self._execute(

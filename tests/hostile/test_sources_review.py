@@ -423,3 +423,13 @@ def test_many_equal_rows_are_as_many_records_in_no_time(site: Site, postgres: Po
         INSERT INTO remote_metrics SELECT gen_random_uuid(), from_timestamp, to_timestamp, received_at,
             measures, tags, logs, reported_status FROM remote_metrics LIMIT 3""")
     assert "2,004 records read, 3 new" in collect(site, postgres.url).stdout
+
+
+def test_a_table_that_knows_no_exports_is_named_when_it_is_to_be_marked(
+    site: Site, postgres: PostgresServer, elsewhere: str
+):
+    postgres.execute("ALTER TABLE altered.trace_count_transactions DROP backfill_id")
+    result = collect(site, elsewhere, "--mark", code=2)
+    assert "columns backfill_id" in result.stderr
+    assert "without --mark" in result.stderr
+    assert "30 records read, 0 new" in collect(site, elsewhere).stdout
