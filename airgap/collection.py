@@ -115,7 +115,7 @@ class Collection:
             (row.table, row.row_id),
         ).fetchone()
         if known is not None:
-            if known[0] != lasting and known[0] != self._lasting_before(known[2], sighting, kind):
+            if known[0] != lasting and not self._counts_the_same(known[2], sighting, kind):
                 raise _changed(f"row of {row.table}", f"id {row.row_id}")
             if known[1] is None and row.backfill_id is not None:
                 self._connection.execute(
@@ -140,16 +140,21 @@ class Collection:
         )
         return new
 
-    def _lasting_before(self, number: int, sighting: Sighting, kind: Kind) -> bytes:
-        """Return a row's lasting digest under the credential that it was collected with.
+    def _counts_the_same(self, number: int, sighting: Sighting, kind: Kind) -> bool:
+        """Tell whether a row that changed still counts what its record counts, for the same time.
 
-        A row names none: it is the site's, which may have renewed its licence since.
+        A row outlives what it names: a project that is deleted is taken out of it. Nor does it name a
+        credential: it is the site's, which may have renewed its licence. Nothing of that is counted.
         """
-        dialect, credential = self._connection.execute(
-            "SELECT dialect, credential FROM record WHERE number = ?", (number,)
+        (payload,) = self._connection.execute(
+            "SELECT payload FROM record WHERE number = ?", (number,)
         ).fetchone()
-        before = replace(sighting.plain, dialect=dialect, credential=credential)
-        return lasting_digest(before, kind)
+        if payload is None:
+            # Confirmed and pruned: there is nothing left that could be compared, or reported.
+            return True
+        counted = (*kind.sum_fields, *kind.sum_maps, *(kind.period or ()))
+        held, shown = codec.decode_own(payload), sighting.plain.payload
+        return all(held[name] == shown[name] for name in counted)
 
     def _without_row(
         self, sighting: Sighting, kind: Kind, occurrence: int, table: str

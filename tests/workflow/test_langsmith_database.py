@@ -240,6 +240,19 @@ def test_a_count_that_changed_under_the_same_id_is_refused_and_named(
     assert "remote_metrics comes again with other content" in result.stderr
 
 
+def test_a_row_that_lost_what_it_names_is_known_and_stops_nothing(
+    site: Site, postgres: PostgresServer
+):
+    """A tracing project that is deleted is taken out of the rows that were counted under it."""
+    postgres.fill(transactions=11, status="pending")
+    collect(site, postgres.url)
+    postgres.execute("UPDATE trace_count_transactions SET session_id = NULL")
+    postgres.fill(transactions=2, status="pending")
+    assert "2 new, 10 known already" in collect(site, postgres.url).stdout
+    postgres.execute("UPDATE trace_count_transactions SET trace_count = trace_count + 1")
+    assert "comes again with other content" in collect(site, postgres.url, code=3).stderr
+
+
 def test_integers_above_2_to_the_53_arrive_exactly(
     site: Site, beacon: RehearsalBeacon, postgres: PostgresServer
 ):
