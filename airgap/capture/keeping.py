@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from airgap import captured
 from airgap.captured import Received
@@ -13,6 +14,7 @@ from airgap.sightings import Sighting
 from airgap.timestamps import Clock
 
 _MOST_AT_ONCE = 256
+_UNTIL_NEXT_TRY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,16 @@ class Keeper:
         self._ending = False
         self._started: AirgapError | None = None
         self._ready = threading.Event()
-        self.works = True
-        """Whether the last requests could be kept."""
+        self._failed_at: datetime | None = None
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    @property
+    def works(self) -> bool:
+        """Whether nothing failed to be kept since the last success, or for a minute.
+
+        Who asks for this may hold requests back until it is so, and none would come to show that it is.
+        """
+        return self._failed_at is None or self._clock() - self._failed_at > _UNTIL_NEXT_TRY
 
     def start(self) -> None:
         """Open the outbox.
@@ -126,7 +135,7 @@ class Keeper:
                 return [outcome for wish in wishes for outcome in self._kept(outbox, [wish])]
             failure = MediumError(f"a request could not be kept: {type(error).__name__}")
         else:
-            self.works = True
+            self._failed_at = None
             return kept
-        self.works = False
+        self._failed_at = self._clock()
         return [failure] * len(wishes)

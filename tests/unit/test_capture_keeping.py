@@ -1,7 +1,7 @@
 """The keeper's thread: what one request does to the others that are committed with it."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support import SOURCE, report
@@ -9,7 +9,7 @@ from support import SOURCE, report
 from airgap import captured, catalog
 from airgap.capture.keeping import Keeper
 from airgap.collect.payloads import Rules, records_of
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, MediumError
 from airgap.outbox import Outbox
 from airgap.sightings import Sighting
 
@@ -56,3 +56,27 @@ def test_an_outbox_that_cannot_be_opened_is_said_at_the_start(tmp_path):
     keeper = Keeper(lambda: Outbox(tmp_path / "outbox.sqlite", SOURCE, SCHEMAS), lambda: NOW)
     with pytest.raises(AirgapError):
         keeper.start()
+
+
+def test_health_comes_back_by_itself_so_that_requests_do(tmp_path, monkeypatch):
+    """Whoever watches it may hold requests back, and none would come to show that all is well."""
+    now = [NOW]
+    keeper = Keeper(lambda: Outbox(tmp_path / "outbox.sqlite", SOURCE, SCHEMAS), lambda: now[0])
+    keeper.start()
+
+    def full(*_):
+        raise MediumError("the database can't be written: disk is full")
+
+    monkeypatch.setattr(captured, "receive", full)
+    with pytest.raises(MediumError):
+        asyncio.run(keeper.keep(sightings(1)))
+    assert not keeper.works
+    now[0] += timedelta(seconds=59)
+    assert not keeper.works
+    now[0] += timedelta(seconds=2)
+    assert keeper.works
+    monkeypatch.undo()
+    asyncio.run(keeper.keep(sightings(1)))
+    now[0] = NOW
+    assert keeper.works
+    keeper.stop()
