@@ -202,7 +202,7 @@ class Collection:
             ),
         ).lastrowid
         assert number is not None
-        if sighting.pseudonymised:
+        if sighting.pseudonymised or known_as != identifier:
             self._note_pseudonymised(known_as, number, sighting)
         return number
 
@@ -226,7 +226,7 @@ class Collection:
             record = record.repeated(record.occurrence + 1)
 
     def _note_pseudonymised(self, known_as: bytes, number: int, sighting: Sighting) -> None:
-        """Remember by what a source shows a record that leaves with pseudonyms."""
+        """Remember by what a source shows a record that leaves as something else."""
         self._connection.execute(
             "INSERT INTO pseudonymised VALUES (?, ?, ?)",
             (known_as, number, "\n".join(sighting.pseudonymised)),

@@ -190,7 +190,7 @@ class Outbox:
         rows = self._connection.execute(
             "SELECT DISTINCT names FROM pseudonymised WHERE number BETWEEN ? AND ?", (first, last)
         )
-        return sorted({name for (names,) in rows for name in names.split("\n")})
+        return sorted({name for (names,) in rows for name in names.split("\n") if name})
 
     def add_bundle(self, bundle: StoredBundle, manifest: bytes, timeline: Timeline) -> None:
         """Store that a bundle was made; its records are from now on in it and in no other."""

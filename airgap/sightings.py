@@ -26,8 +26,9 @@ class Sighting:
 
     Args:
         record: what may leave, with occurrence 0.
-        plain: what the source said; the same but for pseudonyms. It is never kept: by it the
-            record is known again, also after the site has changed its mind about pseudonyms.
+        plain: what the source said; the same but for pseudonyms and for how a body was packed. It
+            is never kept: by it the record is known again, also after the site has changed its mind
+            about pseudonyms.
         pseudonymised: which names have pseudonyms in ``record``, as ``kind/name``.
         row: the table's row that it came from, or None.
     """

@@ -12,7 +12,8 @@ import hmac
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from airgap.capture.contract import Answer, Head
 from airgap.capture.keeping import Keeper
 from airgap.captured import Received
 from airgap.catalog import Catalog, Kind
-from airgap.collect import otlp
+from airgap.collect import bodies, otlp
 from airgap.collect.payloads import Rules, records_of
 from airgap.collect.pseudonyms import Pseudonyms
 from airgap.errors import AirgapError, InputRefusedError
@@ -190,7 +191,7 @@ class Door:
                 raise InputRefusedError(str(error), where=where) from None
             rules = Rules(kind.name, self._site.rules.defaults, self._site.rules.allowed)
             found = records_of(_reported(value), body, self._catalog, rules, where=where)
-        sightings = [Sighting.of(record) for record in found]
+        sightings = [_sighting(record) for record in found]
         pseudonyms = self._site.pseudonyms
         return kind, [pseudonyms.applied(s) for s in sightings] if pseudonyms else sightings
 
@@ -246,6 +247,19 @@ class Door:
             with contextlib.suppress(OSError):
                 self._warn(text)
                 self._warned.add(about)
+
+
+def _sighting(record: Record) -> Sighting:
+    """Return a record's sighting; a body that was packed is known again by what is in it.
+
+    A client that sends again packs again, and gzip writes down when (RFC 1952, section 2.3.1).
+    """
+    payload = record.payload
+    if payload.get("content_encoding") != "gzip":
+        return Sighting.of(record)
+    inside = sha256(bodies.unpacked(payload)).hexdigest()
+    plain = {"content_type": payload["content_type"], "unpacked": inside}
+    return Sighting(record, replace(record, payload=plain))
 
 
 def _by_path(catalog: Catalog, kinds: frozenset[str]) -> dict[str, list[Kind]]:

@@ -1,5 +1,7 @@
 """The capture endpoint: what the site decides about it, and which reports it takes."""
 
+import base64
+import gzip
 import json
 
 import pytest
@@ -60,3 +62,22 @@ def test_what_is_no_documented_report_is_refused_and_named(site: Site, body: byt
         assert endpoint.end() == 0
     assert ("warning" in endpoint.said) == (status != 204)
     assert (len(bundled(site)) if status == 204 else 0) == int(status == 204)
+
+
+def test_what_is_packed_anew_when_it_is_sent_again_is_one_record(site: Site):
+    """A client whose answer was lost compresses again, and gzip holds the time of that."""
+    body = json.dumps({"resourceMetrics": []}).encode()
+    headers = {"Content-Encoding": "gzip", "X-Langchain-License-Key": LICENSE}
+    path = "/v1/beacon/v1/metrics"
+    with capture(site) as endpoint:
+        for moment in (1, 2, 1, 3):
+            packed = gzip.compress(body, mtime=moment)
+            assert post(endpoint.url, path, packed, **headers).status_code == 200
+        other = gzip.compress(body + b" ", mtime=1)
+        assert post(endpoint.url, path, other, **headers).status_code == 200
+        assert endpoint.end() == 0
+    records = bundled(site)
+    assert len(records) == 2
+    assert base64.b64decode(records[0]["payload"]["body"]) == gzip.compress(body, mtime=1)
+    shown = run("inspect", "--home", site.isolated, site.bundle, "--json").stdout
+    assert json.loads(shown)["manifest"]["pseudonymised"] == []
