@@ -99,8 +99,8 @@ def post(url: str, path: str, body: Any, **headers: str) -> httpx.Response:
 
 
 def bundled(site: Site) -> list[dict[str, Any]]:
-    """Export, and return the records of every bundle on the stick."""
-    site.export()
+    """Export in the clear, and return the records of every bundle on the stick."""
+    site.export("--compression", "none")
     found = []
     for path in sorted(site.stick.glob("*.airgap")):
         lines = run("cat", "--home", site.isolated, path).stdout.splitlines()

@@ -4,8 +4,10 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +73,7 @@ class Server:
 @contextlib.contextmanager
 def langgraph(endpoint: str, **environment: str) -> Iterator[Server]:
     """Run the server; it reports to ``endpoint`` and reaches nothing else."""
-    port = free_port()
+    port, folder = free_port(), tempfile.mkdtemp()  # it leaves files where it was started
     nowhere = "http://127.0.0.1:9"
     process = subprocess.Popen(
         [PYTHON, HERE / "launch.py", str(port), str(INTERVAL)],
@@ -81,12 +83,14 @@ def langgraph(endpoint: str, **environment: str) -> Iterator[Server]:
             "LANGSMITH_CONTROL_PLANE_API_KEY": API_KEY,
             "LANGSMITH_AUTH_ENDPOINT": endpoint,
             "LANGSMITH_TRACING": "false",
+            "LANGGRAPH_NO_VERSION_CHECK": "true",  # else it asks a package index
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nowhere),
             "NO_PROXY": "127.0.0.1,localhost",
             **environment,
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        cwd=folder,
     )
     try:
         until(lambda: _is_up(port), "the LangGraph server")
@@ -94,6 +98,7 @@ def langgraph(endpoint: str, **environment: str) -> Iterator[Server]:
     finally:
         process.kill()
         process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_up(port: int) -> bool:
@@ -117,6 +122,8 @@ class Between:
         self.delay = 0.0
         """Seconds before an answer gets back."""
         self.lost = 0
+        self.sent = b""
+        """What went to the endpoint."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -156,5 +163,6 @@ class Between:
     def _forward(self, client: Any, server: Any) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
+                self.sent += data
                 server.sendall(data)
             server.shutdown(socket.SHUT_WR)

@@ -315,7 +315,7 @@ def test_one_request_that_cannot_be_kept_does_not_take_others_with_it(site):
                 assert status in (200, 204, 422), (number, path, status, said)
             assert one.post(USAGE, usage(1000 + number))[0] == 204
         one.stop()
-    site.export()
+    site.export("--compression", "none")
 
 
 def test_many_made_up_names_are_counted_and_said_within_bounds(site):
@@ -470,7 +470,7 @@ def test_no_place_of_a_request_lets_a_secret_in(site, name):
         connection.close()
         said = one.stop()
     assert count > 300
-    said += site.export().output
+    said += site.export("--compression", "none").output
     for bundle in site.stick.glob("*.airgap"):
         said += run("cat", "--home", site.isolated, bundle).output
     assert_nowhere(site, secret, said)
@@ -503,11 +503,11 @@ def test_collecting_and_exporting_at_the_same_time(site):
                 [transaction(900_000_000 + turn * 10 + n) for n in range(5)],
             )
             run("collect", "--home", site.isolated, path, "--license-file", site.license_file)
-            site.export()
+            site.export("--compression", "none")
             turn += 1
         clients.__exit__()
         one.stop()
-    site.export()
+    site.export("--compression", "none")
     assert clients.odd == []
     assert site.status()["waiting"] == {}
     ids, reports = kept(site)
@@ -844,7 +844,7 @@ def quiet_exporters():
 
 
 def delivered(site, beacon, kind):
-    site.export()
+    site.export("--compression", "none")
     site.import_(beacon.url)
     assert beacon.requests.keys() == {200}
     return [s for s in beacon.seen if s.kind == kind]

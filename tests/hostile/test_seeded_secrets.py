@@ -100,14 +100,14 @@ def test_no_place_of_a_request_lets_a_secret_in(site: Site, kind: str, secret: s
             source = write_lines(site.root / "usage.jsonl", [value])
             said.append(run("collect", "--home", site.isolated, source, code=None).output)
     assert len(said) > 5
-    site.export()
+    site.export("--compression", "none")
     assert_none(site, SECRETS[secret], *said)
 
 
 def test_a_credential_in_its_own_place_becomes_a_fingerprint(site: Site):
     secret = SECRETS["license"]
     said = site.collect([report(license=secret)]).output
-    said += site.export().output
+    said += site.export("--compression", "none").output
     said += run("cat", "--home", site.isolated, site.bundle).output
     said += run("inspect", "--home", site.isolated, site.bundle).output
     assert_none(site, secret, said)
@@ -172,7 +172,7 @@ def test_no_column_of_a_csv_file_lets_a_secret_in(site: Site, name: str, secret:
             said.append(done.output)
             taken += done.exit_code == 0
     assert taken, "a column that stays at home does not stop the file"
-    site.export()
+    site.export("--compression", "none")
     assert_none(site, SECRETS[secret], *said)
 
 
