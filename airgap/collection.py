@@ -1,9 +1,10 @@
 """From a source's sightings to the outbox's records: known again, counted once, all or nothing.
 
 By what a record is known again depends on its source. A row of a table is known by the table's
-name and its id. What has an identity of its own (a trace transaction's ``id``) is known by that.
-Everything else is known by its content, and the n-th repetition within one file is a record of
-its own. A row whose content was seen without a row is that record, seen from another side.
+name and its id, as long as it counts the same for the same time. What has an identity of its own (a
+trace transaction's ``id``) is known by that. Everything else is known by its content, and the n-th
+repetition within one file is a record of its own. A row whose content was seen without a row is that
+record, seen from another side.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,14 @@ from airgap.catalog import Kind
 from airgap.errors import InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.outbox import Outbox
-from airgap.records import Record, Totals, lasting_digest, note_window, record_id
+from airgap.records import (
+    Record,
+    Totals,
+    counted_digest,
+    lasting_digest,
+    note_window,
+    record_id,
+)
 from airgap.sightings import Sighting, SourceRow
 from airgap.windows import Timeline
 
@@ -110,12 +118,13 @@ class Collection:
         return self.collected
 
     def _take_row(self, sighting: Sighting, row: SourceRow, kind: Kind, lasting: bytes) -> bool:
+        counted = counted_digest(sighting.plain, kind)
         known = self._connection.execute(
-            "SELECT lasting, backfill_id, number FROM source_row WHERE table_name = ? AND row_id = ?",
+            "SELECT counted, backfill_id FROM source_row WHERE table_name = ? AND row_id = ?",
             (row.table, row.row_id),
         ).fetchone()
         if known is not None:
-            if known[0] != lasting and not self._counts_the_same(known[2], sighting, kind):
+            if known[0] != counted:
                 raise _changed(f"row of {row.table}", f"id {row.row_id}")
             if known[1] is None and row.backfill_id is not None:
                 self._connection.execute(
@@ -134,27 +143,11 @@ class Collection:
         if occurrence > 1:
             self._repeated[content] = occurrence
         self._connection.execute(
-            "INSERT INTO source_row (table_name, row_id, number, lasting, backfill_id)"
+            "INSERT INTO source_row (table_name, row_id, number, counted, backfill_id)"
             " VALUES (?, ?, ?, ?, ?)",
-            (row.table, row.row_id, number, lasting, row.backfill_id),
+            (row.table, row.row_id, number, counted, row.backfill_id),
         )
         return new
-
-    def _counts_the_same(self, number: int, sighting: Sighting, kind: Kind) -> bool:
-        """Tell whether a row that changed still counts what its record counts, for the same time.
-
-        A row outlives what it names: a project that is deleted is taken out of it. Nor does it name a
-        credential: it is the site's, which may have renewed its licence. Nothing of that is counted.
-        """
-        (payload,) = self._connection.execute(
-            "SELECT payload FROM record WHERE number = ?", (number,)
-        ).fetchone()
-        if payload is None:
-            # Confirmed and pruned: there is nothing left that could be compared, or reported.
-            return True
-        counted = (*kind.sum_fields, *kind.sum_maps, *(kind.period or ()))
-        held, shown = codec.decode_own(payload), sighting.plain.payload
-        return all(held[name] == shown[name] for name in counted)
 
     def _without_row(
         self, sighting: Sighting, kind: Kind, occurrence: int, table: str

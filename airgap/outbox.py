@@ -26,7 +26,7 @@ CREATE TABLE source_row (
     table_name TEXT NOT NULL,
     row_id TEXT NOT NULL,
     number INTEGER NOT NULL,
-    lasting BLOB NOT NULL,
+    counted BLOB NOT NULL,
     backfill_id TEXT,
     marked_at TEXT,
     sent_at TEXT,

@@ -99,6 +99,17 @@ def lasting_digest(record: Record, kind: Kind) -> bytes:
     return sha256(text).digest()[:16]
 
 
+def counted_digest(record: Record, kind: Kind) -> bytes:
+    """Return a digest of what a record counts, and for which time; 16 bytes.
+
+    A source's row may change in everything else: a project that is deleted is taken out of it, and whose
+    credential it is counted under is the site's to say.
+    """
+    names = (*kind.sum_fields, *kind.sum_maps, *(kind.period or ()))
+    text = jsontext.canonical([kind.name, {name: record.payload[name] for name in names}])
+    return sha256(text).digest()[:16]
+
+
 def check_record(record: Record, catalog: Catalog, *, where: str) -> Kind:
     """Check a record that passed ``record.schema.json`` against its kind.
 

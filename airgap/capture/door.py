@@ -1,8 +1,9 @@
 """The door: which requests come in, and what they become. Everything else is refused unread.
 
 A request comes in when its path ends in a documented one, behind a prefix of plain segments, and its
-kind is one that is captured. Credentials become fingerprints here. Nothing of a request that is
-refused is kept or said: with tracing left on, servers send the inputs and outputs of runs.
+kind is one that is captured. Credentials become fingerprints here. Nothing of a request to any other
+path is kept or said: with tracing left on, servers send the inputs and outputs of runs. Of a report
+that is refused, what is said names its fields at most.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import contextlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -60,7 +61,7 @@ class Site:
 
 @dataclass(slots=True)
 class Count:
-    """What came, for the end and for ``/healthz``."""
+    """What came, to be said at the end."""
 
     kept: Counter[str] = field(default_factory=Counter[str])
     """Records that were new, by kind."""
@@ -94,8 +95,10 @@ class Door:
         self._warn = warn
         self._warned: set[str] = set()
         self._paths = [
-            (re.compile(_PREFIX + re.escape(path)), kinds)
-            for path, kinds in _by_path(catalog, site.kinds).items()
+            (re.compile(_PREFIX + re.escape(dialect.path)), kind)
+            for kind in catalog.kinds.values()
+            if kind.name in site.kinds
+            for dialect in kind.dialects.values()
         ]
         self._large = asyncio.Semaphore(1)
         self.count = Count()
@@ -105,8 +108,8 @@ class Door:
         path = self._inner_path(head)
         if path is None:
             return self._refused(401, "no token, or a wrong one")
-        kinds = self._kinds(path)
-        if not kinds:
+        kind = self._kind(path)
+        if kind is None:
             if _RUN_DATA.search(path):
                 self._warn_once(
                     "run data",
@@ -117,20 +120,20 @@ class Door:
         if head.method != "POST":
             return self._refused(405, "POST only")
         media_type = _media_type(head)
-        wanted = {_JSON, _PROTOBUF} if kinds[0].body == "raw" else {_JSON}
+        wanted = {_JSON, _PROTOBUF} if kind.body == "raw" else {_JSON}
         if media_type not in wanted:
             return self._refused(415, f"the content type is none of {', '.join(sorted(wanted))}")
         coding = head.headers.get("content-encoding", "identity").strip().lower()
-        if coding not in ({"identity", "gzip"} if kinds[0].body == "raw" else {"identity"}):
+        if coding not in ({"identity", "gzip"} if kind.body == "raw" else {"identity"}):
             return self._refused(415, "the content encoding is not taken here")
         return None
 
     async def answer(self, head: Head, body: bytes) -> Answer:
         """Keep what a request reports, and answer as the beacon does."""
-        path = self._inner_path(head) or ""
-        kinds = self._kinds(path)
+        kind = self._kind(self._inner_path(head) or "")
+        assert kind is not None, "refuse was asked before"
         try:
-            kind, sightings = await self._read(kinds, head, body)
+            sightings = await self._read(kind, head, body)
             received = await self._keeper.keep(sightings)
         except InputRefusedError as error:
             return self._not_taken(422, error)
@@ -157,30 +160,26 @@ class Door:
             return path if scheme.lower() == "bearer" else None
         return None
 
-    def _kinds(self, path: str) -> list[Kind]:
-        return next((kinds for form, kinds in self._paths if form.fullmatch(path)), [])
+    def _kind(self, path: str) -> Kind | None:
+        """Return the kind whose documented path it is; no two kinds share one."""
+        return next((kind for form, kind in self._paths if form.fullmatch(path)), None)
 
-    async def _read(
-        self, kinds: Sequence[Kind], head: Head, body: bytes
-    ) -> tuple[Kind, list[Sighting]]:
+    async def _read(self, kind: Kind, head: Head, body: bytes) -> list[Sighting]:
         """Do what ``_understood`` does; what may take long holds up no other client.
 
         A small body may unpack to 64 MiB, which take half a minute to search.
         """
         if len(body) <= _SMALL and "content-encoding" not in head.headers:
-            return self._understood(kinds, head, body)
+            return self._understood(kind, head, body)
         async with self._large:
-            return await asyncio.to_thread(self._understood, kinds, head, body)
+            return await asyncio.to_thread(self._understood, kind, head, body)
 
-    def _understood(
-        self, kinds: Sequence[Kind], head: Head, body: bytes
-    ) -> tuple[Kind, list[Sighting]]:
-        """Return the kind and the checked records of a request.
+    def _understood(self, kind: Kind, head: Head, body: bytes) -> list[Sighting]:
+        """Return the checked records of a request.
 
         Raises:
             InputRefusedError: see ``payloads.records_of``.
         """
-        kind = kinds[0]
         where = f"a request to {kind.name}"
         if kind.body == "raw":
             found: Iterable[Record] = self._raw(kind, head, body, where)
@@ -193,7 +192,7 @@ class Door:
             found = records_of(_reported(value), body, self._catalog, rules, where=where)
         sightings = [_sighting(record) for record in found]
         pseudonyms = self._site.pseudonyms
-        return kind, [pseudonyms.applied(s) for s in sightings] if pseudonyms else sightings
+        return [pseudonyms.applied(s) for s in sightings] if pseudonyms else sightings
 
     def _raw(self, kind: Kind, head: Head, body: bytes, where: str) -> Iterable[Record]:
         media_type = _media_type(head)
@@ -260,18 +259,6 @@ def _sighting(record: Record) -> Sighting:
     inside = sha256(bodies.unpacked(payload)).hexdigest()
     plain = {"content_type": payload["content_type"], "unpacked": inside}
     return Sighting(record, replace(record, payload=plain))
-
-
-def _by_path(catalog: Catalog, kinds: frozenset[str]) -> dict[str, list[Kind]]:
-    """Return the documented paths, the longest first, and which kinds each is of."""
-    found: dict[str, list[Kind]] = {}
-    for kind in catalog.kinds.values():
-        if kind.name in kinds:
-            for dialect in kind.dialects.values():
-                entry = found.setdefault(dialect.path, [])
-                if kind not in entry:
-                    entry.append(kind)
-    return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
 
 def _media_type(head: Head) -> str:

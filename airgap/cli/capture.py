@@ -1,6 +1,5 @@
 """``airgap capture``."""
 
-import os
 import re
 from functools import partial
 from pathlib import Path
@@ -8,19 +7,17 @@ from typing import Any
 
 import click
 
-from airgap import catalog, credentials, timestamps
+from airgap import catalog, timestamps
 from airgap.cli.common import (
     Output,
     airgap_command,
     credential_options,
-    leaving_options,
     on_side,
-    read_credentials,
 )
+from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
 from airgap.cli.recording import record
 from airgap.cli.types import Listen
-from airgap.collect import otlp, pseudonyms
-from airgap.collect.payloads import Rules
+from airgap.collect import otlp
 from airgap.credentials import read_secret_file
 from airgap.errors import UsageError
 from airgap.outbox import Outbox
@@ -40,8 +37,8 @@ _SHORTEST_TOKEN = 16
 @click.option(
     "--accept",
     multiple=True,
-    type=click.Choice(("otlp_traces", "otlp_logs")),
-    help="Take these as well: they may hold what a run worked on.",
+    metavar="KIND",
+    help="Take otlp_traces or otlp_logs as well: they may hold what a run worked on.",
 )
 @click.option(
     "--log-attribute", multiple=True, metavar="NAME", help="An attribute of logs that may leave."
@@ -95,30 +92,20 @@ def command(
     schemas = catalog.load()
     if (tls_certificate is None) != (tls_key is None):
         raise UsageError("--tls-certificate and --tls-key go together")
+    asked = [kind.name for kind in schemas.kinds.values() if kind.capture == "asked"]
+    if not set(accept) <= set(asked):
+        raise UsageError("--accept names no kind that can be asked for", expected=", ".join(asked))
     if (log_attribute or log_template) and "otlp_logs" not in accept:
         raise UsageError("--log-attribute and --log-template go with --accept otlp_logs")
     site = door_module.Site(
         kinds=frozenset(
-            k.name
-            for k in schemas.kinds.values()
-            if k.capture == "always" or (k.capture == "asked" and k.name in accept)
+            k.name for k in schemas.kinds.values() if k.capture == "always" or k.name in accept
         ),
-        rules=Rules(
-            None,
-            {
-                name: credentials.fingerprint(name, secret)
-                for name, secret in read_credentials(license_file, api_key_file)
-            },
-            frozenset(allow),
-        ),
+        rules=rules_of(allow, license_file, api_key_file),
         logs=otlp.LogPolicy(frozenset(log_attribute), log_template)
         if "otlp_logs" in accept
         else None,
-        pseudonyms=pseudonyms.chosen(
-            pseudonymise,
-            schemas,
-            lambda: pseudonyms.key_of(home.path / "pseudonym.key", os.urandom),
-        ),
+        pseudonyms=pseudonyms_of(pseudonymise, home, schemas),
         token=_token(token_file, schemas),
     )
     endpoint = running.Endpoint(*listen, tls_certificate, tls_key)

@@ -1,21 +1,19 @@
 """``airgap collect``."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, credentials, timestamps
+from airgap import captured, catalog, timestamps
 from airgap.cli.common import (
     Output,
     airgap_command,
     credential_options,
-    leaving_options,
     on_side,
-    read_credentials,
 )
+from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
 from airgap.cli.marks import mark_exported, password_prompt
 from airgap.cli.recording import record
 from airgap.cli.sources import (
@@ -26,8 +24,7 @@ from airgap.cli.sources import (
     source_options,
     tables_of,
 )
-from airgap.collect import pgurl, pseudonyms
-from airgap.collect.payloads import Rules
+from airgap.collect import pgurl
 from airgap.collect.pseudonyms import Pseudonyms
 from airgap.collection import Collected, collect
 from airgap.errors import UsageError
@@ -92,14 +89,9 @@ def command(
     schemas = catalog.load()
     if mark and not all(map(pgurl.is_url, sources)):
         raise UsageError("--mark goes with databases only", hint="collect files without it")
-    defaults = {
-        name: credentials.fingerprint(name, secret)
-        for name, secret in read_credentials(license_file, api_key_file)
-    }
-    rules = Rules(schemas.kind(kind).name if kind else None, defaults, frozenset(allow))
-    changed = pseudonyms.chosen(
-        pseudonymise, schemas, lambda: pseudonyms.key_of(home.path / "pseudonym.key", os.urandom)
-    )
+    only = schemas.kind(kind).name if kind else None
+    rules = rules_of(allow, license_file, api_key_file, only)
+    changed = pseudonyms_of(pseudonymise, home, schemas)
     langsmith = tables_of(schemas, table, column)
     outbox = Outbox(home.outbox_path, home.name, schemas)
     reader = Reader(
@@ -119,7 +111,7 @@ def command(
     try:
         for name in sources:
             source = reader.open(name)
-            with closing(source.sightings):
+            with closing(source):
                 found = collect(
                     outbox, _note(source, changed, fingerprints), timestamps.system_clock()
                 )

@@ -358,19 +358,6 @@ def credential_options(function: _F) -> _F:
     )(function)
 
 
-def leaving_options(function: _F) -> _F:
-    """Add ``--allow`` and ``--pseudonymise``: what may leave, and what only under another name."""
-    function = click.option(
-        "--pseudonymise",
-        multiple=True,
-        metavar="NAMES",
-        help="Let a keyed pseudonym leave in the place of these fields, for instance tenant_id.",
-    )(function)
-    return click.option(
-        "--allow", multiple=True, metavar="NAME", help="Let an unknown name leave: kind/map/name."
-    )(function)
-
-
 def gap_option(function: _F) -> _F:
     """Add ``--gap-over``."""
     from airgap.cli.types import Duration

@@ -55,17 +55,14 @@ def mark_exported(
                     foreign += _mark(out, outbox, database, table, export)
     finally:
         database.close()
-    if foreign:
-        first, *others = summary(foreign)
-        raise DamagedError(
-            f"{plural(len(foreign), 'row')} that the outbox holds could not be marked",
-            where=shown(url),
-            expected="rows without a backfill_id, in a state that is unreported",
-            found=first,
-            details=others,
-            hint="another export took them, LangSmith reported them itself, or they are gone; what was "
-            "collected is safe; find out which before it is imported, so that nothing is reported twice",
-        )
+    _refuse(
+        foreign,
+        url,
+        "that the outbox holds could not be marked",
+        expected="rows without a backfill_id, in a state that is unreported",
+        hint="another export took them, LangSmith reported them itself, or they are gone; what was "
+        "collected is safe; find out which before it is imported, so that nothing is reported twice",
+    )
 
 
 def mark_sent(out: Output, outbox: Outbox, url: str, tables: Mapping[str, Table]) -> dict[str, int]:
@@ -104,17 +101,14 @@ def mark_sent(out: Output, outbox: Outbox, url: str, tables: Mapping[str, Table]
                     )
     finally:
         database.close()
-    if foreign:
-        first, *others = summary(foreign)
-        raise DamagedError(
-            f"{plural(len(foreign), 'row')} that are confirmed stand otherwise in the database",
-            where=shown(url),
-            expected="the export's backfill_id, and a state that is unreported",
-            found=first,
-            details=others,
-            hint="receipts are applied and the other rows are marked; find out who changed these, "
-            "since LangSmith or another export may report them a second time",
-        )
+    _refuse(
+        foreign,
+        url,
+        "that are confirmed stand otherwise in the database",
+        expected="the export's backfill_id, and a state that is unreported",
+        hint="receipts are applied and the other rows are marked; find out who changed these, "
+        "since LangSmith or another export may report them a second time",
+    )
     return done
 
 
@@ -129,3 +123,21 @@ def _mark(
         out.say(f"Marked {plural(count, 'row')} of {table.name}: backfill_id {export.backfill_id}")
         record("marked", table=table.name, backfill_id=export.backfill_id, rows=count)
     return other
+
+
+def _refuse(foreign: list[Foreign], url: str, what: str, *, expected: str, hint: str) -> None:
+    """Name the rows that the database does not hold as they should be, where there are any.
+
+    Raises:
+        DamagedError: there are.
+    """
+    if foreign:
+        first, *others = summary(foreign)
+        raise DamagedError(
+            f"{plural(len(foreign), 'row')} {what}",
+            where=shown(url),
+            expected=expected,
+            found=first,
+            details=others,
+            hint=hint,
+        )

@@ -34,17 +34,25 @@ class Source:
 
     Args:
         name: for people, without a password.
-        sightings: what it shows; reading them may raise, and ends the source.
+        sightings: what it shows.
+        end: closes what is behind them.
         skipped: filled while they are read.
         tables: the tables of a database that are read.
         noted: what is to be said about it afterwards.
     """
 
     name: str
-    sightings: Generator[Sighting, None, None]
+    sightings: Iterator[Sighting]
+    end: Callable[[], None]
     skipped: Skipped = field(default_factory=Skipped)
     tables: tuple[Table, ...] = ()
     noted: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """End the source, read or not; a database's transaction before its connection."""
+        if isinstance(self.sightings, Generator):
+            self.sightings.close()
+        self.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +104,21 @@ class Reader:
             records = jsonfiles.read_stream(
                 stream, name, self.catalog, self.rules, growing=self.growing
             )
-            return Source(name, _closing(map(Sighting.of, records), stream.close))
-        made = Source(name, _nothing())
-        rows = csvfiles.read_stream(stream, name, self.tables, self.reading)
-        made.sightings = _closing(
-            tables.sightings(_noting(rows, made), self.catalog, self.rules, made.skipped),
-            stream.close,
-        )
+            return Source(name, map(Sighting.of, records), stream.close)
+        made = Source(name, iter(()), stream.close)
+        rows = _noting(csvfiles.read_stream(stream, name, self.tables, self.reading), made)
+        made.sightings = tables.sightings(rows, self.catalog, self.rules, made.skipped)
         return made
 
     def _database(self, url: str) -> Source:
         database = postgres.Langsmith(url, self.ask)
-        made = Source(database.name, _nothing())
+        made = Source(database.name, iter(()), database.close)
         if pgurl.has_password(url):
             made.noted.append(
                 "the URL holds a password, which other users of this machine can see while the "
                 "command runs: use PGPASSWORD, ~/.pgpass or a service file"
             )
-        made.sightings = _closing(self._rows_of(database, made), database.close)
+        made.sightings = self._rows_of(database, made)
         return made
 
     def _rows_of(self, database: postgres.Langsmith, made: Source) -> Iterator[Sighting]:
@@ -294,19 +299,6 @@ def _noting(rows: Iterator[Row], source: Source) -> Iterator[Row]:
             if table.measures is None:
                 source.skipped.columns = frozenset(row.cells.keys() - used)
         yield row
-
-
-def _nothing() -> Generator[Sighting, None, None]:
-    yield from ()
-
-
-def _closing(
-    found: Iterator[Sighting], close: Callable[[], None]
-) -> Generator[Sighting, None, None]:
-    try:
-        yield from found
-    finally:
-        close()
 
 
 def _standard_input(folder: Path) -> BinaryIO:

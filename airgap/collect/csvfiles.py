@@ -11,7 +11,6 @@ leaves whole rows, and as many as there were until then; a copy may end exactly 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import BinaryIO
 
 from airgap.collect import csvtext, pgtimes, psqloutput
@@ -107,32 +106,22 @@ def is_csv(name: str, start: bytes) -> bool:
     )
 
 
-def read(path: Path, tables: Mapping[str, Table], reading: Reading) -> Iterator[Row]:
-    """Yield the rows of a CSV file.
+def read_stream(
+    stream: BinaryIO, name: str, tables: Mapping[str, Table], reading: Reading
+) -> Iterator[Row]:
+    """Yield the rows of an open CSV file, from its position on.
 
     Args:
-        path: the file.
+        stream: the file, seekable.
+        name: what messages call it.
         tables: LangSmith's, by name.
         reading: what the file does not show.
 
     Raises:
-        UsageError: the file can't be opened, or an option names what there is not.
+        UsageError: an option names what there is not.
         InputRefusedError: the file is empty, cut off, of no known table, or holds a value that is
             not certain; the caller must then drop what was yielded before.
     """
-    name = printable(str(path), 300)
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise UsageError(f"the source can't be read: {error.strerror}", where=name) from None
-    with stream:
-        yield from read_stream(stream, name, tables, reading)
-
-
-def read_stream(
-    stream: BinaryIO, name: str, tables: Mapping[str, Table], reading: Reading
-) -> Iterator[Row]:
-    """Yield the rows of an open file from its position on; it must be seekable. See ``read``."""
     if reading.table is not None and reading.table not in tables:
         raise UsageError(
             f"there is no table {printable(reading.table, 63)}",

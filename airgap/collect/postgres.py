@@ -32,7 +32,7 @@ _WROTE = (
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Rows that the database does not hold as the outbox would have it; by table and id."""
+    """A row that the database does not hold as the outbox would have it, and how it stands."""
 
     table: str
     row_id: str
@@ -310,9 +310,9 @@ class Langsmith:
             if row_id not in there or not right(there[row_id])
         ]
 
-    def _execute(self, statement: Any, values: Sequence[object]) -> int:
+    def _execute(self, statement: Any, values: Sequence[object]) -> None:
         with self._errors():
-            return int(self._connection.execute(statement, values).rowcount)
+            self._connection.execute(statement, values)
 
     def _sql(self, text: str, *names: str) -> Any:
         """Return a statement with names in it, quoted by the library; a % in one is no placeholder."""

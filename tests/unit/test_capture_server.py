@@ -858,7 +858,7 @@ class TestStopping:
             server.stop()
             assert idle.rest() == b""
             assert silent.rest() == b""
-            assert time.monotonic() - started < 0.1
+            assert time.monotonic() - started < 2, "they were cut off by the grace, not let go"
             with pytest.raises(ConnectionError):
                 server.client()
             status, headers, _ = busy.send(b"5").answer()

@@ -147,6 +147,17 @@ def test_a_violation_is_named_by_path_expected_and_found_without_the_value():
     assert "EXAMPLE_secret" not in json.dumps(error.as_json())
 
 
+def test_no_documented_path_is_the_end_of_another_kinds():
+    """The capture endpoint takes a path behind any prefix, and tells the kind by it."""
+    paths = [(d.path, kind.name) for kind in CATALOG.kinds.values() for d in kind.dialects.values()]
+    assert not [
+        (one, other)
+        for one, kind in paths
+        for other, other_kind in paths
+        if kind != other_kind and one.endswith(other)
+    ]
+
+
 def test_schemas_of_a_stranger_beside_the_package_are_not_loaded(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "airgap"
     package.mkdir(parents=True)

@@ -7,21 +7,17 @@ import json
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support import REPOSITORY
 
+from airgap import catalog
 from airgap.collect import csvfiles, csvtext, tables
 from airgap.collect.csvfiles import Reading, is_csv
 from airgap.collect.pgtimes import Times
 from airgap.errors import AirgapError, InputRefusedError, UsageError
 
-TABLES = {
-    name: tables._table(name, value)
-    for name, value in orjson.loads((REPOSITORY / "schemas" / "tables.json").read_bytes())["tables"].items()
-}  # fmt: skip
+TABLES = tables.load(catalog.load())
 ID = "af28dfea-5358-463d-a2dc-37df00000000"
 HEADER = "id,from_timestamp,to_timestamp,measures,received_at"
 MEASURES = '"{""users"": 9007199254740993}"'
@@ -403,14 +399,6 @@ def test_rows_are_not_kept():
         tracemalloc.stop()
     assert count == 20_000
     assert peak < 4 * 1024**2
-
-
-def test_a_file_that_is_not_there_is_an_error_of_usage(tmp_path):
-    with pytest.raises(UsageError, match="can't be read"):
-        list(csvfiles.read(tmp_path / "nothing.csv", TABLES, Reading()))
-    path = tmp_path / "a.csv"
-    path.write_text(rows(ROW))
-    assert len(list(csvfiles.read(path, TABLES, Reading()))) == 1
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: rows(ROW, t).encode()))

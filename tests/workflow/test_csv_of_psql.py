@@ -10,22 +10,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-import orjson
 import psycopg
 import pytest
 from postgres import ORGANIZATION, TENANT, PostgresServer
 from psycopg.rows import dict_row
-from support import REPOSITORY
 
+from airgap import catalog
 from airgap.collect import csvfiles, tables
 from airgap.collect.csvfiles import Reading
 from airgap.collect.pgtimes import Times
 from airgap.errors import InputRefusedError
 
-TABLES = {
-    name: tables._table(name, value)
-    for name, value in orjson.loads((REPOSITORY / "schemas" / "tables.json").read_bytes())["tables"].items()
-}  # fmt: skip
+TABLES = tables.load(catalog.load())
 UNREPORTED = "('pending', 'todo', 'should_retry', 'failed', 'needs_backfill')"
 NAMES = ", ws.display_name AS workspace_name, org.display_name AS organization_name"
 CUSTOMER = ", :'customer_id' AS customer_id, :'customer_name' AS customer_name"

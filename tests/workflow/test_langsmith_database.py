@@ -240,12 +240,18 @@ def test_a_count_that_changed_under_the_same_id_is_refused_and_named(
     assert "remote_metrics comes again with other content" in result.stderr
 
 
-def test_a_row_that_lost_what_it_names_is_known_and_stops_nothing(
-    site: Site, postgres: PostgresServer
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_row_that_lost_what_it_names_is_known_and_one_that_counts_otherwise_is_refused(
+    site: Site, beacon: RehearsalBeacon, postgres: PostgresServer, pruned: bool
 ):
     """A tracing project that is deleted is taken out of the rows that were counted under it."""
     postgres.fill(transactions=11, status="pending")
     collect(site, postgres.url)
+    if pruned:
+        site.export()
+        site.import_(beacon.url)
+        site.apply()
+        run("outbox", "prune", "--home", site.isolated, "--older-than", "0s")
     postgres.execute("UPDATE trace_count_transactions SET session_id = NULL")
     postgres.fill(transactions=2, status="pending")
     assert "2 new, 10 known already" in collect(site, postgres.url).stdout
