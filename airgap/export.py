@@ -57,7 +57,7 @@ class Maker:
     Args:
         home: the isolated side's home.
         outbox: its outbox.
-        key: signs as exporter; must be in ``trust``.
+        keys: sign as exporters; must be in ``trust``.
         trust: this side's trust store.
         catalog: schemas and kinds.
         now: the present; the bundles' ``created_at``.
@@ -66,14 +66,14 @@ class Maker:
         no_usage: the time that the bundle declares to be without usage, or None.
 
     Raises:
-        TrustError: the key may not sign for this source.
+        TrustError: a key may not sign for this source.
         DamagedError: totals part between outbox and bundle.
         MediumError: the home's file system refused.
     """
 
     home: Home
     outbox: Outbox
-    key: PrivateKey
+    keys: tuple[PrivateKey, ...]
     trust: TrustStore
     catalog: Catalog
     now: datetime
@@ -110,7 +110,7 @@ class Maker:
                     "no_usage": self.no_usage,
                     "message": self.message,
                 },
-                [self.key.sign],
+                [key.sign for key in self.keys],
             )
             bundle = verify.verify_bundle(stream, name=name, trust=self.trust, catalog=self.catalog)
             outbox.totals(first, last).require_equal(
@@ -209,24 +209,26 @@ def declare_no_usage(
 
 
 def sign_again(maker: Maker, bundle: StoredBundle) -> None:
-    """Put another key's signature in the place of those of a bundle in the home.
+    """Put other keys' signatures in the place of those of a bundle in the home.
 
     For a key that was lost or revoked before the bundle was confirmed. The manifest and the id stay
     as they are, so the chain does.
 
     Args:
-        maker: its key signs.
+        maker: its keys sign.
         bundle: the bundle.
 
     Raises:
-        TrustError: the key may not sign for this source.
+        TrustError: a key may not sign for this source.
         DamagedError: the home's copy is not the bundle that was made.
         MediumError: the home's file system refused.
     """
     final = maker.home.folder("bundles") / bundle.file_name
     with written_whole(final) as stream, final.open("rb") as old:
         file = reader.open_file(old, name=bundle.file_name, catalog=maker.catalog)
-        signed = replace(file.envelope, signatures=(maker.key.sign(file.envelope.message),))
+        signed = replace(
+            file.envelope, signatures=tuple(k.sign(file.envelope.message) for k in maker.keys)
+        )
         if signed.document_id != bundle.bundle_id:
             raise DamagedError(
                 "the home's copy is not the bundle that was made",

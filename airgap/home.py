@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airgap.errors import UsageError
-from airgap.files import write_atomically
+from airgap.files import sync_folder, write_atomically
 from airgap.text import printable
 from airgap.trust import keys
 from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
@@ -160,17 +160,36 @@ class Home:
         Raises:
             UsageError: there is a key of that name.
         """
+        self.require_no_key(name)
         folder = self.folder("keys")
         private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-        if private.exists() or public.exists():
-            raise UsageError(
-                f"there is a key named {name} already",
-                where=str(private),
-                hint="choose another name with --name; airgap never overwrites a key",
-            )
         write_atomically(private, keys.to_pem(key, passphrase), mode=0o600)
         write_atomically(public, key.public.pem.encode(), mode=0o644)
         return private, public
+
+    def require_no_key(self, name: str) -> None:
+        """Check that no key has a name, retired ones included.
+
+        Raises:
+            UsageError: there is a key of that name.
+        """
+        for folder in (self.keys_path, self.keys_path / "retired"):
+            for suffix in (".pem", ".pub"):
+                if (folder / f"{name}{suffix}").exists():
+                    raise UsageError(
+                        f"there is a key named {name} already",
+                        where=str(folder / f"{name}{suffix}"),
+                        hint="choose another name; airgap never overwrites a key",
+                    )
+
+    def retire_key(self, name: str) -> None:
+        """Put a key pair aside, where nothing signs with it by itself; first the private half."""
+        retired = self.keys_path / "retired"
+        retired.mkdir(mode=0o700, exist_ok=True)
+        for suffix in (".pem", ".pub"):
+            (self.keys_path / f"{name}{suffix}").rename(retired / f"{name}{suffix}")
+        sync_folder(retired)
+        sync_folder(self.keys_path)
 
 
 def create(path: Path, side: Side, name: str) -> Home:

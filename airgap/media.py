@@ -19,7 +19,7 @@ _BLOCK = 1024**2
 
 
 @contextmanager
-def quarantine(path: Path, folder: Path) -> Iterator[BinaryIO]:
+def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[BinaryIO]:
     """Copy a file into a private folder and yield the copy; the medium is read once, and no more.
 
     The copy has no name, so nothing is left behind. Symbolic links, devices and pipes are not
@@ -28,9 +28,10 @@ def quarantine(path: Path, folder: Path) -> Iterator[BinaryIO]:
     Args:
         path: the file on the medium.
         folder: private folder on this machine's own disk.
+        most: largest size in bytes.
 
     Raises:
-        InputRefusedError: not a regular file, or larger than ``limits.MAX_FILE_SIZE``.
+        InputRefusedError: not a regular file, or larger than ``most``.
         DamagedError: the file changed while it was copied.
         MediumError: it can't be read, or the copy can't be written.
     """
@@ -46,11 +47,11 @@ def quarantine(path: Path, folder: Path) -> Iterator[BinaryIO]:
         os.close(source)
         raise _not_regular(shown, "a folder, device or pipe")
     with os.fdopen(source, "rb", buffering=0) as medium, TemporaryFile(dir=folder) as copy:
-        if status.st_size > MAX_FILE_SIZE:
+        if status.st_size > most:
             raise InputRefusedError(
                 "the file is too large",
                 where=shown,
-                expected=f"at most {MAX_FILE_SIZE} bytes",
+                expected=f"at most {most} bytes",
                 found=f"{status.st_size} bytes",
             )
         try:

@@ -5,16 +5,18 @@ file takes one of these: nothing unverified can be acted on by mistake.
 
     1  structure: preamble, header, footer, envelope, nothing between and nothing after
     2  payload type fits the type of file
-    3  every signature is by a known, unrevoked key, with that key's algorithm, and right
+    3  every signature is by a known key that is not wholly revoked, with that key's algorithm, and right
     4  the manifest decodes, passes its schema, and fits the file around it
-    5  every signer may sign for the source at that time, and one has the demanded role
+    5  every signer may sign for that source, time and sequence, one has the demanded role; and, for
+       whoever delivers a bundle, as many exporters signed and reviewers approved as the trust store
+       demands, and none denied
     6  every chunk has its digest, decodes, and every element passes its schemas
     7  totals, period, credentials and allowed names are those of the elements; who declares no
        usage holds none
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO
@@ -34,7 +36,10 @@ from airgap.records import (
     note_window,
     record_id,
 )
-from airgap.trust.store import Role, TrustedKey, TrustStore
+from airgap.trust import approvals as approving
+from airgap.trust.approvals import Approval, Reviews
+from airgap.trust.entries import Place, Role, TrustedKey
+from airgap.trust.store import TrustStore
 from airgap.windows import Declaration, Timeline, micros
 
 _SEAL = object()
@@ -93,6 +98,8 @@ class VerifiedBundle(_Verified):
     """A bundle of which every check held."""
 
     warnings: tuple[str, ...] = ()
+    reviews: Reviews | None = None
+    """Who approved of it, where the trust store's demands were held against it; else None."""
     timeline: Timeline
     """The windows of its records."""
 
@@ -167,7 +174,12 @@ class Contents:
 
 
 def verify_bundle(
-    stream: BinaryIO, *, name: str, trust: TrustStore, catalog: Catalog
+    stream: BinaryIO,
+    *,
+    name: str,
+    trust: TrustStore,
+    catalog: Catalog,
+    approvals: Sequence[Approval] | None = None,
 ) -> VerifiedBundle:
     """Return a bundle after all seven steps.
 
@@ -176,16 +188,25 @@ def verify_bundle(
         name: what messages call it.
         trust: whose signatures count.
         catalog: schemas and kinds.
+        approvals: what was found beside it, to be held against what the trust store demands; None
+            leaves that out, for who does not deliver it.
 
     Raises:
         DamagedError: it is damaged or contradicts itself.
-        TrustError: a signature does not count.
+        TrustError: a signature does not count, or one that is demanded is missing.
         InputRefusedError: a schema is violated.
     """
     file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
+    reviews = None
+    if approvals is not None:
+        place, source = _place(manifest), manifest["source"]
+        reviews = Reviews.of(approvals, file.envelope.document_id, place, signers, trust)
+        policy = trust.policy(source)
+        approving.require(policy, signers, reviews, source, trust, where=name)
     contents = _read_contents(file, manifest, catalog)
     _check_declaration(manifest, where=name)
     bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog)
+    bundle.reviews = reviews
     bundle.timeline = contents.timeline
     bundle.warnings = _compare(manifest, contents.as_map(catalog), where=name)
     return bundle
@@ -259,11 +280,15 @@ def _verify_manifest(
         )
     trust.check_signatures(file.envelope, where=name)
     manifest = reader.decode_manifest(file, catalog)
-    made_at: datetime = timestamps.parse(manifest["created_at"])
-    signers = trust.verify(
-        file.envelope, _ROLES[file_type], manifest["source"], made_at, where=name
-    )
+    signers = trust.verify(file.envelope, _ROLES[file_type], _place(manifest), where=name)
     return file, manifest, signers
+
+
+def _place(manifest: JsonObject) -> Place:
+    """Return where a bundle stands in its chain, or the one that a receipt answers."""
+    made_at: datetime = timestamps.parse(manifest["created_at"])
+    sequence = manifest["sequence" if manifest["file_type"] == "bundle" else "bundle_sequence"]
+    return Place(manifest["source"], made_at, sequence)
 
 
 def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Contents:

@@ -179,7 +179,14 @@ class Hosts:
 
     def maker(self) -> export.Maker:
         return export.Maker(
-            self.isolated, self.outbox, EXPORTER, TRUST, SCHEMAS, self.now, Header("bundle"), None
+            self.isolated,
+            self.outbox,
+            (EXPORTER,),
+            TRUST,
+            SCHEMAS,
+            self.now,
+            Header("bundle"),
+            None,
         )
 
     def look_at_the_clock(self) -> None:

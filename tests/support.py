@@ -13,7 +13,7 @@ from airgap import catalog, home, timestamps
 from airgap.cli.main import cli
 from airgap.trust import keys
 from airgap.trust import store as trust_store
-from airgap.trust.store import Role, TrustedKey
+from airgap.trust.entries import Role, TrustedKey
 
 LICENSE = "lcl_EXAMPLE_not_a_real_key"
 API_KEY = "lsv2_pt_EXAMPLE_not_a_real_key"

@@ -21,7 +21,7 @@ from airgap.trust.keys import Passphrase
 
 _RESULT = "airgap.result"
 _NEVER_WRAPPED = frozenset(
-    {"kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
+    {"algorithm", "kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
 )
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -11,7 +11,6 @@ from airgap.cli.common import (
     Output,
     airgap_command,
     ask_passphrase,
-    key_option,
     on_side,
     passphrase_option,
 )
@@ -61,7 +60,12 @@ from airgap.trust import store as trust_store
     is_flag=True,
     help="The clock was wrong when the last bundle was made; the importer must accept it too.",
 )
-@key_option
+@click.option(
+    "--key",
+    "key_choices",
+    multiple=True,
+    help="Key to sign with: a name from `airgap key list`, or a key file; may be repeated.",
+)
 @passphrase_option
 def command(
     out: Output,
@@ -69,7 +73,7 @@ def command(
     to: Path,
     max_size: int,
     compression: Compression,
-    key_choice: str | None,
+    key_choices: tuple[str, ...],
     passphrase_file: Path | None,
     no_usage: tuple[datetime, datetime] | None,
     kinds: tuple[str, ...],
@@ -113,9 +117,12 @@ def command(
             if no_usage is not None:
                 export.check_no_usage(outbox, no_usage, only, now)
             if outbox.has_waiting() or no_usage is not None or sign_again:
-                key = home.private_key(key_choice, ask_passphrase(passphrase_file))
+                passphrase = ask_passphrase(passphrase_file)
+                keys = tuple(
+                    home.private_key(choice, passphrase) for choice in key_choices or (None,)
+                )
                 maker = Maker(
-                    home, outbox, key, trust, schemas, now, Header("bundle", compression), words
+                    home, outbox, keys, trust, schemas, now, Header("bundle", compression), words
                 )
                 if sign_again:
                     _sign_again(maker, outbox)
@@ -127,6 +134,7 @@ def command(
                 if no_usage is not None:
                     made.append(export.declare_no_usage(maker, no_usage, only))
                     _record_made(made[-1])
+            found += trust.findings(now)
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
@@ -192,7 +200,11 @@ def _sign_again(maker: Maker, outbox: Outbox) -> None:
     for bundle in outbox.bundles():
         if _is_due(outbox, bundle, again=True):
             export.sign_again(maker, bundle)
-            record("signed again", sequence=bundle.sequence, key=maker.key.public.fingerprint)
+            record(
+                "signed again",
+                sequence=bundle.sequence,
+                keys=[key.public.fingerprint for key in maker.keys],
+            )
 
 
 def _record_made(one: Made) -> None:

@@ -27,6 +27,7 @@ from airgap.cli.common import (
     passphrase_option,
     read_credentials,
 )
+from airgap.cli.trusting import approvals_beside, trust_of
 from airgap.credentials import Keyring
 from airgap.errors import (
     UsageError,
@@ -43,6 +44,7 @@ from airgap.replay.receipts import MadeReceipt, check_key, make_receipt, require
 from airgap.replay.requests import Batch, Request, Routes, check_base, choose_dialect
 from airgap.text import plural, printable
 from airgap.trust import store as trust_store
+from airgap.trust.approvals import Approval
 from airgap.trust.keys import PrivateKey
 
 
@@ -157,10 +159,11 @@ def command(
         home,
         media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else [],
         schemas,
-        trust_store.load(home.trust_path, schemas),
+        trust_of(home, schemas),
         Keyring.of(read_credentials(license_file, api_key_file)),
         _routes(schemas, beacon_url, api_url, dialect),
         accepted,
+        tuple(approvals_beside(home, schemas, paths, out.warn)),
         gap_over // timedelta(microseconds=1),
         resume=resume,
         strict=strict,
@@ -169,7 +172,7 @@ def command(
         _dry_run(out, plan)
         return
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
-    check_key(key, plan.trust)
+    check_key(key, plan.trust, timestamps.system_clock())
     with exclusive(home.ledger_lock, "import"):
         ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
         try:
@@ -198,6 +201,7 @@ class _Plan:
     keyring: Keyring
     routes: Routes
     accepted: frozenset[str]
+    approvals: tuple[Approval, ...]
     tolerance: int
     resume: bool
     strict: bool
@@ -218,6 +222,7 @@ class _Plan:
             self.schemas,
             timestamps.system_clock,
             self.accepted,
+            self.approvals,
         )
         imported = taker.take(self.files, lambda result: view.show_imported(out, result))
         self._warn_of_unused(out, imported)

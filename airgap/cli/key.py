@@ -3,19 +3,28 @@
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import click
 
 from airgap import catalog, timestamps
-from airgap.cli.common import Output, airgap_command, passphrase_option
+from airgap.cli.common import (
+    Output,
+    airgap_command,
+    ask_passphrase,
+    key_option,
+    passphrase_option,
+)
 from airgap.cli.recording import record
+from airgap.cli.trusting import changing
 from airgap.errors import UsageError
-from airgap.files import exclusive
+from airgap.files import exclusive, write_atomically
 from airgap.home import Home, open_home
-from airgap.trust import keys
+from airgap.outbox import Outbox
+from airgap.trust import keys, spoken, succession
 from airgap.trust import store as trust_store
-from airgap.trust.keys import PrivateKey, PublicKey
-from airgap.trust.store import ANY_SOURCE, Role, TrustedKey
+from airgap.trust.entries import ANY_SOURCE, Role, TrustedKey
+from airgap.trust.keys import ED25519, HYBRID, PrivateKey, PublicKey
 
 _LONGEST_PASSPHRASE = 1023
 
@@ -27,39 +36,51 @@ def command() -> None:
 
 @airgap_command("generate", audited=True)
 @click.option("--name", default="default", show_default=True, help="The key's name in this home.")
+@click.option("--hybrid", is_flag=True, help="Ed25519 and ML-DSA-65: both must be broken to forge.")
+@click.option(
+    "--role",
+    type=click.Choice(("exporter", "importer", "reviewer", "root")),
+    help="What it is for; default: exporter on the isolated host, importer on the workstation.",
+)
 @click.option("--no-passphrase", is_flag=True, help="Do not ask for a passphrase.")
 @passphrase_option
 def _generate(
-    out: Output, home_path: Path, name: str, passphrase_file: Path | None, *, no_passphrase: bool
+    out: Output,
+    home_path: Path,
+    name: str,
+    role: str | None,
+    passphrase_file: Path | None,
+    *,
+    hybrid: bool,
+    no_passphrase: bool,
 ) -> None:
-    """Make an Ed25519 key pair.
+    """Make a key pair to sign with: Ed25519, or a hybrid one.
 
-    This side trusts it for its own role.
+    This side trusts it for its own role; a root key, which signs trust stores, for none.
     On a terminal a passphrase is asked for; an empty one leaves the key file unprotected.
 
     \b
     Example:
       airgap key generate
-      airgap key generate --passphrase-file /etc/airgap/passphrase
+      airgap key generate --hybrid --passphrase-file /etc/airgap/passphrase
+      airgap key generate --name alice --role reviewer
     """
     home = open_home(home_path)
-    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-        raise UsageError("the name can't be used", expected="letters, digits, - and _")
-    with exclusive(home.path / "trust.lock", "change of keys"):
-        store = trust_store.load(home.trust_path, catalog.load())
-        passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
-        if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
-            raise UsageError(
-                "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
-            )
-        key = keys.generate()
-        private, public = home.add_key(name, key, passphrase)
-        _trust_own(home, store, key)
+    own: Role = "exporter" if home.side == "isolated" else "importer"
+    wanted = role or own
+    with changing(home) as store:
+        key, (private, public), passphrase = _make(
+            home, name, passphrase_file, hybrid=hybrid, no_passphrase=no_passphrase
+        )
+        if wanted != "root" and not store.signed:
+            _trust_own(home, store, key, cast("Role", wanted))
     protected = "protected by the passphrase" if passphrase else "not protected by a passphrase"
     out.result(
         {
             "name": name,
             "key_id": key.public.key_id,
+            "algorithm": key.public.algorithm,
+            "role": wanted,
             "fingerprint": key.public.fingerprint,
             "private_key": str(private),
             "public_key": str(public),
@@ -69,12 +90,110 @@ def _generate(
     record("key made", fingerprint=key.public.fingerprint)
     out.say(f"Fingerprint: {key.public.fingerprint}")
     out.say(f"Wrote {private} (mode 0600, {protected}).")
-    other = "workstation" if home.side == "isolated" else "isolated host"
-    role = "exporter" if home.side == "isolated" else "importer"
+    out.say(f"Wrote {public}. {_next_step(home, public, wanted, signed=store.signed)}")
+
+
+def _next_step(home: Home, public: Path, role: str, *, signed: bool) -> str:
+    other = "isolated host" if role == "importer" else "workstation"
+    source = f" --source {home.name}" if role != "importer" and home.side == "isolated" else ""
+    if role == "root":
+        return f"Next, where the trust store is made: airgap trust root add {public.name}"
+    if signed:
+        return (
+            "This home takes its trust from root keys. Next: carry it to their holders, and there: "
+            f"airgap trust add {public.name} --role {role}{source}"
+        )
+    return (
+        f"Next: carry it to the {other}, "
+        f"and there: airgap trust add {public.name} --role {role}{source}"
+    )
+
+
+@airgap_command("rotate", audited=True)
+@click.argument("name")
+@click.option("--hybrid", is_flag=True, help="Make a hybrid key, also where the old one is none.")
+@click.option("--no-passphrase", is_flag=True, help="Do not ask for a passphrase for the new key.")
+@click.option(
+    "--new-passphrase-file",
+    type=click.Path(path_type=Path),
+    help="First line: the new key's passphrase.",
+)
+@key_option
+@passphrase_option
+def _rotate(
+    out: Output,
+    home_path: Path,
+    name: str,
+    key_choice: str | None,
+    passphrase_file: Path | None,
+    new_passphrase_file: Path | None,
+    *,
+    hybrid: bool,
+    no_passphrase: bool,
+) -> None:
+    """Make the key NAME, which follows this side's key; the old one signs that it does.
+
+    The other side then trusts it without another call (airgap trust succeed), in the same roles.
+    The chain of bundles goes on. The old key is kept in keys/retired and signs nothing more.
+
+    \b
+    Example:
+      airgap key rotate 2027
+      airgap key rotate 2027 --hybrid --key default
+    """
+    home = open_home(home_path)
+    schemas = catalog.load()
+    with changing(home) as store:
+        if store.signed:
+            raise UsageError(
+                "this home takes its trust from root keys: a key follows another there",
+                where=str(home.path),
+                hint="airgap key generate --name NEW, and carry NEW.pub to the holders of the root keys",
+            )
+        old = home.private_key(key_choice, ask_passphrase(passphrase_file))
+        old_name = next((n for n in home.key_names() if home.public_key(n) == old.public), None)
+        if old_name is None or old.public.key_id not in store.keys:
+            raise UsageError(
+                "only one of this home's own, trusted keys can be followed by another",
+                where=str(home.keys_path),
+                found=old.public.fingerprint,
+                hint="see `airgap key list` and `airgap trust list`",
+            )
+        entry = store.keys[old.public.key_id]
+        first = _next_sequence(home) if "exporter" in entry.roles else None
+        new, (_, public), _ = _make(
+            home,
+            name,
+            new_passphrase_file,
+            hybrid=hybrid or old.public.algorithm == HYBRID,
+            no_passphrase=no_passphrase,
+        )
+        now = timestamps.system_clock()
+        made = succession.make(old, new, home.name, first, schemas, now).encode()
+        path = home.keys_path / f"{name}{succession.SUFFIX}"
+        write_atomically(path, made, mode=0o644)
+        following, _, _ = succession.follow(store, made, schemas, now, where=str(path))
+        trust_store.save(home.trust_path, following)
+        home.retire_key(old_name)
+    out.result(
+        {
+            "name": name,
+            "old": old.public.key_id,
+            "key_id": new.public.key_id,
+            "algorithm": new.public.algorithm,
+            "fingerprint": new.public.fingerprint,
+            "from_sequence": first,
+            "public_key": str(public),
+            "succession": str(path),
+        }
+    )
+    record("key rotated", old=old.public.fingerprint, fingerprint=new.public.fingerprint)
+    out.say(f"Old key:  {old.public.fingerprint}, now in {home.keys_path / 'retired'}")
+    out.say(f"New key:  {new.public.fingerprint} ({new.public.algorithm})")
+    if first is not None:
+        out.say(f"It signs from bundle {first} on.")
     out.say(
-        f"Wrote {public}. Next: carry it to the {other}, "
-        f"and there: airgap trust add {public.name} --role {role}"
-        + (f" --source {home.name}" if home.side == "isolated" else "")
+        f"Wrote {path}. Next: carry it to the other side, and there: airgap trust succeed {path.name}"
     )
 
 
@@ -89,29 +208,58 @@ def _list(out: Output, home_path: Path) -> None:
     home = open_home(home_path)
     found = [(name, home.public_key(name)) for name in home.key_names()]
     out.result(
-        {"keys": [{"name": n, "key_id": k.key_id, "fingerprint": k.fingerprint} for n, k in found]}
+        {
+            "keys": [
+                {
+                    "name": n,
+                    "key_id": k.key_id,
+                    "algorithm": k.algorithm,
+                    "fingerprint": k.fingerprint,
+                }
+                for n, k in found
+            ]
+        }
     )
     if not found:
         out.say(f"No keys in {home.keys_path}. Next: airgap key generate")
         return
-    out.table(("name", "fingerprint"), [(name, key.fingerprint) for name, key in found])
+    out.table(
+        ("name", "algorithm", "fingerprint"),
+        [(name, key.algorithm, key.fingerprint) for name, key in found],
+    )
 
 
 @airgap_command("fingerprint")
 @click.argument("key", required=False)
-def _fingerprint(out: Output, home_path: Path, key: str | None) -> None:
+@click.option("--words", is_flag=True, help="As twelve words too, to read over the phone.")
+@click.option("--qr", is_flag=True, help="The whole key id as a QR code too.")
+def _fingerprint(out: Output, home_path: Path, key: str | None, *, words: bool, qr: bool) -> None:
     """Show a key's fingerprint.
 
-    KEY is a public key file, or one of this side's keys by name.
+    KEY is a public key file, or one of this side's keys by name. Where a fingerprint is asked
+    for, the twelve words can be typed in its place.
 
     \b
     Example:
       airgap key fingerprint
-      airgap key fingerprint /media/stick/default.pub
+      airgap key fingerprint /media/stick/default.pub --words
     """
     public = _find_public(home_path, key)
-    out.result({"key_id": public.key_id, "fingerprint": public.fingerprint})
+    said = spoken.words(public.key_id) if words else None
+    code = spoken.qr_code(public.key_id) if qr else None
+    out.result(
+        {
+            "key_id": public.key_id,
+            "algorithm": public.algorithm,
+            "fingerprint": public.fingerprint,
+            "words": said,
+        }
+    )
     out.say(public.fingerprint)
+    if said is not None:
+        out.say(said)
+    if code is not None:
+        out.say(code)
 
 
 def _find_public(home_path: Path, key: str | None) -> PublicKey:
@@ -149,9 +297,34 @@ def _new_passphrase(file: Path | None) -> bytes | None:
     return None
 
 
-def _trust_own(home: Home, store: trust_store.TrustStore, key: PrivateKey) -> None:
+def _make(
+    home: Home, name: str, passphrase_file: Path | None, *, hybrid: bool, no_passphrase: bool
+) -> tuple[PrivateKey, tuple[Path, Path], bytes | None]:
+    """Make a key pair in the home; return it, its files, and its passphrase."""
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        raise UsageError("the name can't be used", expected="letters, digits, - and _")
+    home.require_no_key(name)
+    passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
+    if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
+        raise UsageError(
+            "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
+        )
+    key = keys.generate(HYBRID if hybrid else ED25519)
+    return key, home.add_key(name, key, passphrase), passphrase
+
+
+def _next_sequence(home: Home) -> int:
+    """Return the number of the next bundle."""
+    with exclusive(home.path / "export.lock", "export"):
+        outbox = Outbox(home.outbox_path, home.name, catalog.load())
+        try:
+            return outbox.next_bundle()[0]
+        finally:
+            outbox.close()
+
+
+def _trust_own(home: Home, store: trust_store.TrustStore, key: PrivateKey, role: Role) -> None:
     """Let this side verify what it signs itself."""
-    role: Role = "exporter" if home.side == "isolated" else "importer"
     entry = TrustedKey(
         public=key.public,
         roles=(role,),
@@ -165,5 +338,5 @@ def _trust_own(home: Home, store: trust_store.TrustStore, key: PrivateKey) -> No
     trust_store.save(home.trust_path, store.with_key(entry))
 
 
-for _command in (_generate, _list, _fingerprint):
+for _command in (_generate, _rotate, _list, _fingerprint):
     command.add_command(_command)

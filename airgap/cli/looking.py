@@ -1,6 +1,6 @@
 """What inspect, cat and verify share: a file opened in quarantine, verified or only looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,15 @@ from typing import Any
 from airgap import media, verify
 from airgap.bundle import reader
 from airgap.catalog import Catalog, JsonObject
+from airgap.cli.trusting import trust_of
 from airgap.errors import TrustError
 from airgap.home import open_home
 from airgap.jsontext import NotExactError
 from airgap.records import Record, record_id
 from airgap.text import printable
 from airgap.trust import keys
-from airgap.trust import store as trust_store
-from airgap.trust.store import TrustedKey
+from airgap.trust.approvals import Approval, Reviews
+from airgap.trust.entries import TrustedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ class Document:
         manifest: its manifest.
         signers: whose signatures hold; empty where nobody asked.
         warnings: what verification wants said.
+        reviews: whose approvals count, where they were asked for.
     """
 
     file: reader.OpenFile
     manifest: JsonObject
     signers: tuple[TrustedKey, ...]
     warnings: tuple[str, ...]
+    reviews: Reviews | None = None
 
     @property
     def is_bundle(self) -> bool:
@@ -73,13 +76,22 @@ class Document:
                 {"fingerprint": k.public.fingerprint, "roles": list(k.roles), "comment": k.comment}
                 for k in self.signers
             ],
+            "approved_by": [
+                {"fingerprint": k.public.fingerprint, "comment": k.comment}
+                for k in (self.reviews.approved if self.reviews else ())
+            ],
             "warnings": list(self.warnings),
         }
 
 
 @contextmanager
 def opened(
-    path: Path, home_path: Path, catalog: Catalog, *, unverified: bool = False
+    path: Path,
+    home_path: Path,
+    catalog: Catalog,
+    *,
+    unverified: bool = False,
+    approvals: Sequence[Approval] | None = None,
 ) -> Iterator[Document]:
     """Copy a file into quarantine, verify it, and yield it.
 
@@ -88,6 +100,7 @@ def opened(
         home_path: the home whose trust store counts.
         catalog: schemas and kinds.
         unverified: look at it whoever signed it; digests are still checked.
+        approvals: what was found beside it, to be held against what the trust store demands.
 
     Raises:
         AirgapError: what verification says; with a hint at ``--unverified`` for a key that is
@@ -102,11 +115,13 @@ def opened(
                 pass
             yield Document(file, manifest, (), ())
             return
-        trust = trust_store.load(home.trust_path, catalog)
+        trust = trust_of(home, catalog)
         file = reader.open_file(stream, name=name, catalog=catalog)
         if file.header.file_type == "bundle":
-            bundle = verify.verify_bundle(stream, name=name, trust=trust, catalog=catalog)
-            yield Document(file, bundle.manifest, bundle.signers, bundle.warnings)
+            bundle = verify.verify_bundle(
+                stream, name=name, trust=trust, catalog=catalog, approvals=approvals
+            )
+            yield Document(file, bundle.manifest, bundle.signers, bundle.warnings, bundle.reviews)
         else:
             receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
             yield Document(file, receipt.manifest, receipt.signers, ())
@@ -119,11 +134,17 @@ def signature_lines(document: Document) -> list[str]:
             f"Signed by {keys.fingerprint(printable(s.key_id, 64))} ({printable(s.algorithm)}), NOT CHECKED"
             for s in document.file.envelope.signatures
         ] or ["NOT SIGNED"]
+    reviews = document.reviews or Reviews()
     return [
-        f"Signed by {k.public.fingerprint} ({', '.join(k.roles)}"
-        + (f", {printable(k.comment)})" if k.comment else ")")
-        for k in document.signers
+        *(f"Signed by {_person(key, ', '.join(key.roles))}" for key in document.signers),
+        *(f"Approved by {_person(key, 'reviewer')}" for key in reviews.approved),
+        *(f"Does not count: {line}" for line in reviews.passed_over),
     ]
+
+
+def _person(key: TrustedKey, roles: str) -> str:
+    comment = f", {printable(key.comment)}" if key.comment else ""
+    return f"{key.public.fingerprint} ({roles}{comment})"
 
 
 def with_hint(error: TrustError) -> TrustError:

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("airgap.cli.inspect", "Show what a bundle or receipt holds."),
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
     "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),
+    "review": ("airgap.cli.review", "Show everything that leaves in a bundle."),
+    "countersign": ("airgap.cli.countersign", "Approve of a bundle, or deny it."),
     "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
     "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),
     "receipt": ("airgap.cli.receipt", "Take receipts or codes back to the isolated host."),

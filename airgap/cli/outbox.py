@@ -8,12 +8,12 @@ import click
 from airgap import captured, catalog, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side
 from airgap.cli.recording import record
+from airgap.cli.trusting import trust_of
 from airgap.cli.types import Duration
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.outbox import Outbox
 from airgap.text import plural, printable, waits
-from airgap.trust import store as trust_store
 
 
 @click.group("outbox")
@@ -78,7 +78,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
-    trust = trust_store.load(home.trust_path, schemas)
+    trust = trust_of(home, schemas)
     outbox = Outbox(home.outbox_path, home.name, schemas)
     try:
         with exclusive(home.path / "export.lock", "export"):

@@ -11,6 +11,7 @@ from airgap import catalog, codes, confirmation, media, timestamps, verify
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
 from airgap.cli.recording import record
+from airgap.cli.trusting import trust_of
 from airgap.collect import pgurl, tables
 from airgap.errors import AirgapError, UsageError
 from airgap.files import write_atomically, written_whole
@@ -18,7 +19,6 @@ from airgap.home import NAME, Home, open_home
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
 from airgap.trust import keys
-from airgap.trust import store as trust_store
 
 _SUFFIX = ".receipt"
 
@@ -58,7 +58,7 @@ def _apply(
         raise UsageError("--mark takes the database's URL", expected="postgresql://...")
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
-    trust = trust_store.load(home.trust_path, schemas)
+    trust = trust_of(home, schemas)
     outbox = Outbox(home.outbox_path, home.name, schemas)
     failed: AirgapError | None = None
     results: list[dict[str, Any]] = []

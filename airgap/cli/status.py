@@ -1,5 +1,6 @@
 """``airgap status``, on either side."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from airgap.cli.common import Output, airgap_command, gap_option
 from airgap.cli.types import Duration
 from airgap.errors import AirgapError, SequenceError
 from airgap.files import is_held
-from airgap.findings import as_json
+from airgap.findings import Finding, as_json
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
 from airgap.overview import BundleLine, Overview
 from airgap.text import plural
+from airgap.trust import store as trust_store
 from airgap.windows import KindCoverage
 
 _OUTCOMES = {
@@ -29,7 +31,7 @@ _OUTCOMES = {
 
 @airgap_command("status")
 @click.option(
-    "--check", is_flag=True, help="For monitoring: exit 6, 9 or 10 where something is amiss."
+    "--check", is_flag=True, help="For monitoring: exit 4, 6, 9 or 10 where something is amiss."
 )
 @click.option(
     "--max-age",
@@ -44,7 +46,8 @@ def command(
 ) -> None:
     """Say what is covered, what waits, what is on its way, what is confirmed, what is overdue.
 
-    With --check the exit status says what is amiss: 6 in doubt or dead letters, 9 a bundle or a
+    With --check the exit status says what is amiss: 4 a key of this side or the trust store has
+    expired, 6 in doubt or dead letters, 9 a bundle or a
     period is missing, 10 the last confirmed report is older than --max-age; the first of these.
 
     \b
@@ -55,20 +58,44 @@ def command(
     home = open_home(home_path)
     now = timestamps.system_clock()
     look = _isolated if home.side == "isolated" else _workstation
-    problems = look(out, home, now, gap_over, max_age)
+    store = trust_store.load(home.trust_path, catalog.load())
+    ended = store.ended({home.public_key(name).key_id for name in home.key_names()}, now)
+    trust = _Trust([] if ended is None else [ended], store.findings(now))
+    problems = look(out, home, now, gap_over, max_age, trust)
+    out.findings(trust.findings)
     if check and problems:
         raise problems[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """What is to be said about keys: what makes work impossible, and what ends soon."""
+
+    problems: list[AirgapError]
+    findings: list[Finding]
+
+
 def _isolated(
-    out: Output, home: Home, now: datetime, gap_over: timedelta, max_age: timedelta
+    out: Output,
+    home: Home,
+    now: datetime,
+    gap_over: timedelta,
+    max_age: timedelta,
+    trust: _Trust,
 ) -> list[AirgapError]:
     outbox = Outbox(home.outbox_path, home.name, catalog.load())
     try:
         seen = overview.look(outbox, now, gap_over=gap_over, max_age=max_age)
     finally:
         outbox.close()
-    out.result(_isolated_map(home, seen))
+    problems = [*trust.problems, *seen.problems]
+    out.result(
+        {
+            **_isolated_map(home, seen),
+            "problems": [error.as_json() for error in problems],
+            "findings": as_json(trust.findings),
+        }
+    )
     out.say(f"Isolated side of {home.name}, {home.path}")
     out.say(f"Waiting for a bundle: {plural(seen.waiting.records, 'record')}")
     out.table(
@@ -82,7 +109,7 @@ def _isolated(
         f"newest receipt {seen.last_receipt or 'none'}"
     )
     out.totals(seen.confirmed)
-    _say_problems(out, seen.problems)
+    _say_problems(out, problems)
     on_its_way = sum(
         n for line in seen.bundles for name, n in line.outcomes.items() if name != "delivered"
     )
@@ -91,9 +118,9 @@ def _isolated(
         out.say("Next: airgap export --to FOLDER")
     elif unanswered:
         out.say(f"{plural(on_its_way, 'record')} on the way. Next: airgap receipt apply FOLDER")
-    elif not seen.problems:
+    elif not problems:
         out.say("Everything is confirmed.")
-    return seen.problems
+    return problems
 
 
 def _isolated_map(home: Home, seen: Overview) -> dict[str, Any]:
@@ -122,7 +149,6 @@ def _isolated_map(home: Home, seen: Overview) -> dict[str, Any]:
             }
             for line in seen.bundles
         ],
-        "problems": [error.as_json() for error in seen.problems],
     }
 
 
@@ -152,7 +178,12 @@ def _outcome(line: BundleLine) -> str:
 
 
 def _workstation(
-    out: Output, home: Home, now: datetime, gap_over: timedelta, max_age: timedelta
+    out: Output,
+    home: Home,
+    now: datetime,
+    gap_over: timedelta,
+    max_age: timedelta,
+    trust: _Trust,
 ) -> list[AirgapError]:
     from airgap.replay import overview as replay_overview
     from airgap.replay.ledger import Ledger
@@ -168,6 +199,7 @@ def _workstation(
         )
     finally:
         ledger.close()
+    problems = [*trust.problems, *seen.problems]
     out.result(
         {
             "side": "workstation",
@@ -188,7 +220,8 @@ def _workstation(
                 }
                 for line in seen.sources
             ],
-            "problems": [error.as_json() for error in seen.problems],
+            "problems": [error.as_json() for error in problems],
+            "findings": as_json(trust.findings),
         }
     )
     out.say(f"Workstation {home.name}, {home.path}")
@@ -212,15 +245,15 @@ def _workstation(
         ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
         [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in seen.states.items()],
     )
-    _say_problems(out, seen.problems)
+    _say_problems(out, problems)
     left = {c: sum(found.get(c, 0) for found in seen.states.values()) for c in columns[1:]}
     if left["in_doubt"] or left["dead"]:
         out.say("Next: airgap ledger list")
     elif left["waiting"] or left["sending"]:
         out.say("Next: airgap import --resume")
-    elif not seen.problems:
+    elif not problems:
         out.say("Nothing left to deliver.")
-    return seen.problems
+    return problems
 
 
 def _say_covered(out: Output, whose: str, kinds: list[KindCoverage]) -> None:

@@ -1,7 +1,6 @@
-"""``airgap trust``: whose signatures count."""
+"""``airgap trust``: whose signatures count, and how many are demanded."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import cast
@@ -9,33 +8,19 @@ from typing import cast
 import click
 
 from airgap import catalog, timestamps
+from airgap.cli import roots
 from airgap.cli.common import Output, airgap_command
 from airgap.cli.recording import record
+from airgap.cli.trusting import Moment, changing, require_fingerprint
 from airgap.errors import TrustError, UsageError
-from airgap.files import exclusive
-from airgap.home import Home, open_home
-from airgap.text import printable
-from airgap.trust import keys
+from airgap.home import open_home
+from airgap.text import plural, printable
+from airgap.trust import keys, succession
 from airgap.trust import store as trust_store
-from airgap.trust.store import ANY_SOURCE, Role, TrustedKey
+from airgap.trust.entries import ANY_SOURCE, Policy, Revocation, Role, TrustedKey, moment_text
+from airgap.trust.store import TrustStore
 
 _ROLES = ("exporter", "reviewer", "importer")
-
-
-class _Moment(click.ParamType[datetime]):
-    """A day or a date-time with its zone."""
-
-    name = "date"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """See click.ParamType."""
-        text = str(value)
-        try:
-            return timestamps.parse(f"{text}T00:00:00Z" if len(text) == 10 else text)
-        except ValueError:
-            self.fail("give 2026-01-31 or 2026-01-31T09:00:00Z", param, ctx)
 
 
 @click.group("trust")
@@ -47,8 +32,8 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--role", "roles", multiple=True, required=True, type=click.Choice(_ROLES))
 @click.option("--source", "sources", multiple=True, help="Source that it may sign for; or '*'.")
-@click.option("--from", "not_before", type=_Moment(), help="Refuse files made before this.")
-@click.option("--until", "not_after", type=_Moment(), help="Refuse files made from then on.")
+@click.option("--from", "not_before", type=Moment(), help="Refuse files made before this.")
+@click.option("--until", "not_after", type=Moment(), help="Refuse files made from then on.")
 @click.option("--comment", default="", help="Whose key it is.")
 @click.option("--fingerprint", help="Add it only if its fingerprint begins so.")
 def _add(
@@ -76,7 +61,7 @@ def _add(
     home = open_home(home_path)
     public = keys.public_from_bytes(keys.read_small(file, "public key"), where=str(file))
     if fingerprint is not None:
-        _require_fingerprint(public.key_id, fingerprint)
+        require_fingerprint(public, fingerprint)
     if not sources:
         if home.side == "workstation" and set(roles) != {"importer"}:
             raise UsageError(
@@ -97,11 +82,11 @@ def _add(
     )
     catalog.load().require(
         "trust-store",
-        {"format": "airgap-trust/1", "keys": [entry.as_map()]},
+        TrustStore({public.key_id: entry}).as_map(),
         where="the new entry",
         hint="correct the option",
     )
-    with _changing(home) as store:
+    with changing(home) as store:
         trust_store.save(home.trust_path, store.with_key(entry))
     out.result({"key": entry.as_map()})
     record("key trusted", fingerprint=public.fingerprint)
@@ -112,7 +97,7 @@ def _add(
 
 @airgap_command("list")
 def _list(out: Output, home_path: Path) -> None:
-    """Show the trusted keys.
+    """Show the trusted keys, and what is demanded of bundles.
 
     \b
     Example:
@@ -120,17 +105,17 @@ def _list(out: Output, home_path: Path) -> None:
     """
     home = open_home(home_path)
     store = trust_store.load(home.trust_path, catalog.load())
-    out.result({"keys": [key.as_map() for key in store.keys.values()]})
+    out.result({**store.as_map(), "signed": store.signed})
     if not store.keys:
         out.say(
             f"The trust store is empty: {home.trust_path}. Next: airgap trust add FILE --role ROLE"
         )
-        return
     out.table(
-        ("fingerprint", "roles", "sources", "valid", "comment"),
+        ("fingerprint", "algorithm", "roles", "sources", "valid", "comment"),
         [
             (
                 key.public.fingerprint,
+                key.public.algorithm,
                 ", ".join(key.roles),
                 ", ".join(key.sources),
                 _validity(key),
@@ -139,6 +124,20 @@ def _list(out: Output, home_path: Path) -> None:
             for key in store.keys.values()
         ],
     )
+    for policy in store.policies.values():
+        out.say(f"Demanded {_demand(policy)}")
+    _say_root(out, store)
+    out.findings(store.findings(timestamps.system_clock()))
+
+
+def _say_root(out: Output, store: TrustStore) -> None:
+    until = f", until {moment_text(store.expires)}" if store.expires else ""
+    if store.root is None:
+        return
+    how = "Signed by" if store.signed else "To be signed by"
+    out.say(f"Version {store.version}{until}. {how} {store.root.threshold} of these root keys:")
+    for public, comment in store.root.keys:
+        out.say(f"  {public.fingerprint} ({public.algorithm}) {printable(comment)}".rstrip())
 
 
 @airgap_command("remove", audited=True)
@@ -153,7 +152,7 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
       airgap trust remove 3f2a91bc
     """
     home = open_home(home_path)
-    with _changing(home) as store:
+    with changing(home) as store:
         found = store.find(key)
         trust_store.save(home.trust_path, store.without(found.public.key_id))
     out.result({"removed": found.public.key_id})
@@ -165,54 +164,174 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
 @airgap_command("revoke", audited=True)
 @click.argument("key")
 @click.option("--reason", default="", help="Why; shown when a file by this key is refused.")
-def _revoke(out: Output, home_path: Path, key: str, reason: str) -> None:
-    """Refuse everything a key signed.
+@click.option("--since", type=Moment(), help="Only files made then or later.")
+@click.option("--since-sequence", type=click.IntRange(min=1), help="Only bundles from this one on.")
+def _revoke(
+    out: Output,
+    home_path: Path,
+    key: str,
+    reason: str,
+    since: datetime | None,
+    since_sequence: int | None,
+) -> None:
+    """Refuse what a key signed.
 
-    From now on, and back to its beginning; KEY is its fingerprint or the beginning of it.
+    Everything, whenever it was made; or with bounds what is at or after one of them. A thief can
+    date a file back, but can't put another bundle where one was imported: of the two bounds,
+    the sequence is the safer one. KEY is the key's fingerprint or the beginning of it.
 
     \b
     Example:
       airgap trust revoke 3f2a91bc --reason "laptop lost"
+      airgap trust revoke 3f2a91bc --since-sequence 18 --reason "laptop lost in May"
     """
     home = open_home(home_path)
-    with _changing(home) as store:
+    with changing(home) as store:
         found = store.find(key)
-        if found.revoked is not None:
-            raise TrustError("this key is revoked already", where=found.public.fingerprint)
-        now = timestamps.system_clock()
-        revoked = store.revoke(found.public.key_id, now, printable(reason, 256))
-        trust_store.save(home.trust_path, revoked)
+        made = Revocation(timestamps.system_clock(), printable(reason, 256), since, since_sequence)
+        if found.revoked is not None and (found.revoked.is_whole or not made.is_whole):
+            raise TrustError(
+                "this key is revoked already",
+                where=found.public.fingerprint,
+                expected="a key that is not revoked, or a revocation without bounds",
+                found=printable(str(found.revoked), 400),
+                hint="leave --since and --since-sequence out to refuse everything it signed",
+            )
+        trust_store.save(home.trust_path, store.changed(replace(found, revoked=made)))
     out.result({"revoked": found.public.key_id})
-    record("key revoked", fingerprint=found.public.fingerprint)
+    record("key revoked", fingerprint=found.public.fingerprint, revocation=str(made))
     out.say(f"Revoked {found.public.fingerprint} ({printable(found.comment)}).")
-    out.say(f"Wrote {home.trust_path}. Files by this key are refused, whenever they were made.")
+    what = [
+        f"made at or after {moment_text(since)}" if since else "",
+        f"that are, or answer, bundle {since_sequence} or a later one" if since_sequence else "",
+    ]
+    bounds = ", and those ".join(filter(None, what)) or "whenever they were made"
+    comma = "" if since or since_sequence else ","
+    out.say(f"Wrote {home.trust_path}. Files by this key are refused{comma} {bounds}.")
 
 
-@contextmanager
-def _changing(home: Home) -> Iterator[trust_store.TrustStore]:
-    """Yield the trust store while nobody else can change it."""
-    with exclusive(home.path / "trust.lock", "change of keys"):
-        yield trust_store.load(home.trust_path, catalog.load())
+@airgap_command("succeed", audited=True)
+@click.argument("file", type=click.Path(path_type=Path))
+def _succeed(out: Output, home_path: Path, file: Path) -> None:
+    """Trust the key that a trusted key names as its successor.
+
+    FILE is what `airgap key rotate` wrote on the other side. The new key gets the old one's roles
+    and sources; the old one signs no later bundle any more.
+
+    \b
+    Example:
+      airgap trust succeed /media/stick/2027.succession
+    """
+    home = open_home(home_path)
+    schemas = catalog.load()
+    data = keys.read_small(file, "succession")
+    with changing(home) as store:
+        following, old, new = succession.follow(
+            store, data, schemas, timestamps.system_clock(), where=str(file)
+        )
+        trust_store.save(home.trust_path, following)
+    out.result({"old": old.as_map(), "new": new.as_map()})
+    record("key followed", old=old.public.fingerprint, fingerprint=new.public.fingerprint)
+    bound = (
+        f"up to bundle {old.last_sequence}"
+        if old.last_sequence is not None
+        else f"before {moment_text(old.not_after)}"
+    )
+    out.say(f"Old key:  {old.public.fingerprint}, now only {bound}")
+    out.say(f"New key:  {new.public.fingerprint} ({new.public.algorithm}), {', '.join(new.roles)}")
+    out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
+
+
+@click.group("policy")
+def _policy() -> None:
+    """Say how many must sign a bundle, and how many approve of it."""
+
+
+@airgap_command("set", audited=True)
+@click.option("--source", default=ANY_SOURCE, show_default=True, help="For this source's bundles.")
+@click.option("--exporters", type=click.IntRange(1, 8), default=1, show_default=True)
+@click.option("--reviewers", type=click.IntRange(0, 8), default=0, show_default=True)
+def _set(out: Output, home_path: Path, source: str, exporters: int, reviewers: int) -> None:
+    """Demand that so many exporters sign a bundle and so many reviewers approve of it.
+
+    An import refuses what has less. Each person counts once: whoever signed a bundle can't
+    approve of it as well. A reviewer's denial outweighs every approval.
+
+    \b
+    Example:
+      airgap trust policy set --source bank-a.prod --reviewers 1
+    """
+    home = open_home(home_path)
+    policy = Policy(source, exporters, reviewers)
+    with changing(home) as store:
+        changed = store.with_policy(policy)
+        catalog.load().require("trust-store", changed.as_map(), where="the policy")
+        trust_store.save(home.trust_path, changed)
+    out.result({"policy": policy.as_map()})
+    record("policy set", **policy.as_map())
+    out.say(f"Demanded {_demand(policy)}")
+    for role, wanted in (("exporter", exporters), ("reviewer", reviewers)):
+        able = [
+            key
+            for key in store.keys.values()
+            if role in key.roles and (source == ANY_SOURCE or key.may_sign_for(source))
+        ]
+        if len(able) < wanted:
+            out.warn(
+                f"only {plural(len(able), 'key')} here can sign as {role}: no bundle can be imported "
+                f"until there are {wanted} (airgap trust add FILE --role {role})"
+            )
+    out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
+
+
+@airgap_command("remove", audited=True)
+@click.option("--source", default=ANY_SOURCE, show_default=True, help="The source that it is for.")
+def _unset(out: Output, home_path: Path, source: str) -> None:
+    """Take a policy back.
+
+    \b
+    Example:
+      airgap trust policy remove --source bank-a.prod
+    """
+    home = open_home(home_path)
+    with changing(home) as store:
+        if source not in store.policies:
+            raise UsageError(
+                "there is no policy of its own for this source",
+                expected=", ".join(store.policies) or "none is set",
+                found=printable(source),
+                hint="see them with `airgap trust list`",
+            )
+        without = store.without_policy(source)
+        trust_store.save(home.trust_path, without)
+    now = without.policy(source)
+    out.result({"policy": now.as_map()})
+    record("policy removed", source=source)
+    out.say(f"Now demanded {_demand(replace(now, source=source))}")
+    out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
+
+
+def _demand(policy: Policy) -> str:
+    whose = "every source" if policy.source == ANY_SOURCE else policy.source
+    return (
+        f"of bundles of {whose}: {plural(policy.exporters, 'exporter')}, "
+        f"{plural(policy.reviewers, 'reviewer')}"
+    )
 
 
 def _validity(key: TrustedKey) -> str:
     if key.revoked is not None:
-        return f"revoked {timestamps.to_text(key.revoked[0])}"
+        return printable(str(key.revoked).partition(": ")[0], 120)
     start = timestamps.to_text(key.not_before)[:10] if key.not_before else ""
     end = timestamps.to_text(key.not_after)[:10] if key.not_after else ""
-    return f"{start} .. {end}" if start or end else "always"
+    last = f"up to bundle {key.last_sequence}" if key.last_sequence is not None else ""
+    return " ".join(filter(None, (f"{start} .. {end}" if start or end else "", last))) or "always"
 
 
-def _require_fingerprint(key_id: str, expected: str) -> None:
-    digits = expected.replace(" ", "").replace(":", "").lower()
-    if len(digits) < 16 or not key_id.startswith(digits):
-        raise TrustError(
-            "the key is not the one you expected",
-            expected=printable(expected),
-            found=keys.fingerprint(key_id),
-            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
-        )
-
-
-for _command in (_add, _list, _remove, _revoke):
+for _command in (_set, _unset):
+    _policy.add_command(_command)
+for _command in (_add, _list, _remove, _revoke, _succeed):
     command.add_command(_command)
+command.add_command(_policy)
+for _other in roots.COMMANDS:
+    command.add_command(_other)

@@ -8,7 +8,9 @@ import click
 from airgap import catalog, media
 from airgap.cli.common import Output, airgap_command, show_error
 from airgap.cli.looking import opened, signature_lines
+from airgap.cli.trusting import approvals_beside
 from airgap.errors import AirgapError
+from airgap.home import open_home
 from airgap.text import plural
 
 _SUFFIXES = (".airgap", ".receipt")
@@ -22,8 +24,8 @@ _SUFFIXES = (".airgap", ".receipt")
 def command(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
     """Check bundles and receipts fully, by this home's trust store, and act on nothing.
 
-    Each is copied to quarantine and checked as an import would. Of several, each is checked;
-    the exit status is the first failure's.
+    Each is copied to quarantine and checked as an import would, with the approvals that lie
+    beside it. Of several, each is checked; the exit status is the first failure's.
 
     \b
     Example:
@@ -32,9 +34,11 @@ def command(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path,
     schemas = catalog.load()
     failed: AirgapError | None = None
     results: list[dict[str, Any]] = []
-    for path in media.files(list(paths), _SUFFIXES):
+    found = media.files(list(paths), _SUFFIXES)
+    approvals = approvals_beside(open_home(home_path), schemas, paths, out.warn)
+    for path in found:
         try:
-            with opened(path, home_path, schemas) as document:
+            with opened(path, home_path, schemas, approvals=approvals) as document:
                 results.append({"path": str(path), "ok": True, **document.describe()})
                 out.say(f"{path}: verified, {plural(document.manifest['records'], 'record')}")
                 for line in signature_lines(document):

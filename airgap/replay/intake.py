@@ -17,6 +17,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Batch, Request, Routes, plan
 from airgap.text import printable
+from airgap.trust.approvals import Approval
 from airgap.trust.store import TrustStore
 from airgap.verify import VerifiedBundle
 
@@ -56,6 +57,7 @@ class Intake:
         catalog: schemas and kinds.
         clock: the present.
         accepted: ids of bundles, or their beginnings, that may be backdated.
+        approvals: what reviewers say; each is held against the trust store.
     """
 
     home: Home
@@ -65,6 +67,7 @@ class Intake:
     catalog: Catalog
     clock: timestamps.Clock
     accepted: frozenset[str] = frozenset()
+    approvals: tuple[Approval, ...] = ()
 
     def take(self, paths: list[Path], progress: Callable[[Imported], None]) -> list[Imported]:
         """Verify files and take them in; a refused file does not stop the others.
@@ -88,7 +91,11 @@ class Intake:
         try:
             with media.quarantine(path, self.home.folder("quarantine")) as stream:
                 bundle = verify.verify_bundle(
-                    stream, name=name, trust=self.trust, catalog=self.catalog
+                    stream,
+                    name=name,
+                    trust=self.trust,
+                    catalog=self.catalog,
+                    approvals=self.approvals,
                 )
                 found = tuple(chain.odd(bundle, self.clock()))
                 there = chain.find(self.ledger, bundle, self.accepted)

@@ -112,7 +112,10 @@ class Ledger:
 
         Raises:
             DamagedError: the bundle holds a record twice, or totals part.
+            TypeError: nobody held the bundle against what the trust store demands.
         """
+        if bundle.reviews is None:
+            raise TypeError("a bundle is taken in only when its signatures were counted")
         now = timestamps.to_text(self.clock())
         source, known, conflicts = bundle.source, 0, 0
         with self.database.transaction() as connection:

@@ -39,11 +39,11 @@ class MadeReceipt:
     new: bool
 
 
-def check_key(key: PrivateKey, trust: TrustStore) -> None:
+def check_key(key: PrivateKey, trust: TrustStore, now: datetime) -> None:
     """Check that a key may sign receipts here, before anything depends on it.
 
     Raises:
-        TrustError: it is not trusted as importer, or is revoked.
+        TrustError: it is not trusted as importer, is revoked, or out of its time.
     """
     entry = trust.keys.get(key.public.key_id)
     if entry is None or entry.revoked is not None or "importer" not in entry.roles:
@@ -54,6 +54,15 @@ def check_key(key: PrivateKey, trust: TrustStore) -> None:
             expected="a key that this home trusts as importer",
             found="revoked" if entry and entry.revoked else roles,
             hint="choose another with --key, or make one with `airgap key generate --name NEW`",
+        )
+    ended = entry.not_after is not None and entry.not_after <= now
+    if ended or (entry.not_before is not None and entry.not_before > now):
+        raise TrustError(
+            f"your own key {'has expired' if ended else 'is not valid yet'}",
+            where=key.public.fingerprint,
+            expected=f"a key that is valid at {timestamps.to_text(now)}",
+            found=f"{entry.not_before or ''} .. {entry.not_after or ''}",
+            hint="choose another with --key, or name its successor: airgap key rotate NEW",
         )
 
 

@@ -1,15 +1,22 @@
-"""Ed25519 keys: made, read, named by their id, and used to sign.
+"""Signing keys: made, read, named by their id, and used.
 
-A key id is the SHA-256 of the public key's SubjectPublicKeyInfo in DER (RFC 5280 section 4.1,
-for Ed25519 RFC 8410), 64 hexadecimal digits. People see the first 32 in groups of four.
+Two algorithms: ``ed25519`` (RFC 8032, PureEdDSA) and the hybrid ``ed25519+ml-dsa-65``, which adds
+ML-DSA-65 (FIPS 204), so that a signature stands as long as one of the two does. Both of its halves
+sign, and both must verify.
+
+A key id is the SHA-256 of the public key's SubjectPublicKeyInfo in DER (RFC 5280 section 4.1; RFC 8410,
+RFC 9881), of a hybrid key of both, one after the other; 64 hexadecimal digits. People see the first
+32 in groups of four.
 """
 
 import os
+import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -19,44 +26,30 @@ from airgap.bundle.envelope import Signature
 from airgap.errors import TrustError, UsageError
 from airgap.limits import MAX_KEY_FILE
 from airgap.text import printable
+from airgap.trust.points import is_sound
 
-ALGORITHM = "ed25519"
-"""The one signature algorithm of this version: Ed25519 (RFC 8032, PureEdDSA)."""
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+
+ED25519: Final = "ed25519"
+"""Ed25519 (RFC 8032, PureEdDSA); signatures of 64 bytes."""
+
+HYBRID: Final = "ed25519+ml-dsa-65"
+"""Ed25519 and ML-DSA-65 (FIPS 204) over one message; signatures of 64 + 3,309 bytes."""
+
+Algorithm = Literal["ed25519", "ed25519+ml-dsa-65"]
 
 Passphrase = Callable[[str], bytes | None]
 """Given what the passphrase is for, returns it, or None where there is none to be had."""
 
-_P = 2**255 - 19
-
-
-def _small_order_y() -> frozenset[int]:
-    """Return the y coordinates below 2**255 that encode points of order 1, 2, 4 and 8.
-
-    Orders 1, 2 and 4 are y = 1, -1 and 0; order 8 follows from doubling to y = 0, which on
-    -x² + y² = 1 + d x² y² means y² = -x², so d y⁴ + 2 y² - 1 = 0. Each also has the
-    non-canonical form y + p where that is below 2**255.
-    """
-    d = -121665 * pow(121666, -1, _P) % _P
-
-    def roots(a: int) -> list[int]:
-        root = pow(a, (_P + 3) // 8, _P)
-        if root * root % _P != a % _P:
-            root = root * pow(2, (_P - 1) // 4, _P) % _P
-        return [root, _P - root] if root * root % _P == a % _P else []
-
-    order_8 = [y for r in roots(1 + d) for y in roots((r - 1) * pow(d, -1, _P) % _P)]
-    points = [0, 1, _P - 1, *order_8]
-    return frozenset(v for y in points for v in (y, y + _P) if v < 2**255)
-
-
-_SMALL_ORDER_Y = _small_order_y()
-
-
-def _is_on_curve(y: int) -> bool:
-    """Tell whether a point has this y: whether (y² - 1) / (d y² + 1) is a square (RFC 8032, 5.1.3)."""
-    d = -121665 * pow(121666, -1, _P) % _P
-    x_squared = (y * y - 1) * pow(d * y * y + 1, -1, _P) % _P
-    return pow(x_squared, (_P - 1) // 2, _P) in (0, 1)
+_ED25519_SIZE = 64
+_HYBRID_PREFIX = b"airgap ed25519+ml-dsa-65 v1\x00"
+_BLOCK = re.compile(
+    rb"\s*(-----BEGIN ([A-Z ]+)-----\r?\n[A-Za-z0-9+/=\r\n]+-----END \2-----)\s*", re.ASCII
+)
+_EXPECTED = (
+    "PKCS#8 PEM or an OpenSSH private key, Ed25519, or two PEM blocks, Ed25519 and ML-DSA-65"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +57,18 @@ class PublicKey:
     """A public key.
 
     Args:
-        pem: SubjectPublicKeyInfo, PEM.
+        pem: SubjectPublicKeyInfo, PEM; of a hybrid key two blocks, Ed25519 first.
         key_id: 64 hexadecimal digits.
+        algorithm: the one that it verifies.
+        halves: the key id that each of its parts has, or would have, by itself.
     """
 
     pem: str
     key_id: str
-    _key: Ed25519PublicKey = field(repr=False, compare=False)
+    algorithm: Algorithm
+    halves: frozenset[str]
+    _classical: Ed25519PublicKey = field(repr=False, compare=False)
+    _quantum: "MLDSA65PublicKey | None" = field(repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -78,9 +76,14 @@ class PublicKey:
         return fingerprint(self.key_id)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Tell whether ``signature`` is this key's over ``message``."""
+        """Tell whether ``signature`` is this key's over ``message``; of a hybrid key, both parts."""
         try:
-            self._key.verify(signature, message)
+            if self._quantum is None:
+                self._classical.verify(signature, message)
+            else:
+                both = _HYBRID_PREFIX + message
+                self._classical.verify(signature[:_ED25519_SIZE], both)
+                self._quantum.verify(signature[_ED25519_SIZE:], both)
         except InvalidSignature:
             return False
         return True
@@ -90,15 +93,21 @@ class PublicKey:
 class PrivateKey:
     """A private key, in memory only. Its ``repr`` shows the public key's id."""
 
-    _key: Ed25519PrivateKey
+    _classical: Ed25519PrivateKey
+    _quantum: "MLDSA65PrivateKey | None"
     public: PublicKey
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.key_id})"
 
     def sign(self, message: bytes) -> Signature:
-        """Return this key's signature over a message."""
-        return Signature(self.public.key_id, ALGORITHM, self._key.sign(message))
+        """Return this key's signature over a message; a hybrid one differs each time."""
+        if self._quantum is None:
+            made = self._classical.sign(message)
+        else:
+            both = _HYBRID_PREFIX + message
+            made = self._classical.sign(both) + self._quantum.sign(both)
+        return Signature(self.public.key_id, self.public.algorithm, made)
 
 
 def fingerprint(key_id: str) -> str:
@@ -106,93 +115,85 @@ def fingerprint(key_id: str) -> str:
     return " ".join(key_id[i : i + 4] for i in range(0, 32, 4))
 
 
-def generate() -> PrivateKey:
-    """Return a new key from the system's randomness."""
-    return _private(Ed25519PrivateKey.generate())
+def generate(algorithm: Algorithm = ED25519) -> PrivateKey:
+    """Return a new key from the system's randomness.
+
+    Raises:
+        TrustError: the cryptography library has no ML-DSA-65, and the key is to be a hybrid one.
+    """
+    if algorithm == ED25519:
+        return _private(Ed25519PrivateKey.generate(), None)
+    try:
+        return _private(Ed25519PrivateKey.generate(), _mldsa().MLDSA65PrivateKey.generate())
+    except (ImportError, UnsupportedAlgorithm):
+        raise _without_quantum("a hybrid key") from None
 
 
-def from_seed(seed: bytes) -> PrivateKey:
-    """Return the key of a 32-byte seed (RFC 8032 section 5.1.5); for test vectors."""
-    return _private(Ed25519PrivateKey.from_private_bytes(seed))
+def from_seed(seed: bytes, algorithm: Algorithm = ED25519) -> PrivateKey:
+    """Return the key of a 32-byte seed (RFC 8032 section 5.1.5, FIPS 204 section 5.1); for test vectors."""
+    quantum = None if algorithm == ED25519 else _mldsa().MLDSA65PrivateKey.from_seed_bytes(seed)
+    return _private(Ed25519PrivateKey.from_private_bytes(seed), quantum)
 
 
 def public_from_bytes(data: bytes, *, where: str) -> PublicKey:
-    """Return the public key in a file: PEM SubjectPublicKeyInfo, or an OpenSSH ``.pub`` line.
+    """Return the public key in a file.
+
+    That is one PEM SubjectPublicKeyInfo or an OpenSSH ``.pub`` line (Ed25519), or two PEM blocks,
+    Ed25519 and ML-DSA-65 (hybrid).
 
     Raises:
-        TrustError: no key, more than one, another algorithm, or a point of small order.
+        TrustError: no key, too many, another algorithm, or a point of small order.
     """
     text = data.strip()
     try:
         if text.startswith(b"-----BEGIN"):
-            if text.count(b"-----BEGIN") != 1 or b"-----BEGIN PUBLIC KEY-----" not in text:
-                raise ValueError
-            key = serialization.load_pem_public_key(text)
+            found: Sequence[Any] = [
+                serialization.load_pem_public_key(block)
+                for block in pem_blocks(text, (b"PUBLIC KEY",))
+            ]
         else:
             if len(text.splitlines()) != 1:
                 raise ValueError
-            key = serialization.load_ssh_public_key(text)
-    except (ValueError, UnsupportedAlgorithm):
+            found = [serialization.load_ssh_public_key(text)]
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if isinstance(error, UnsupportedAlgorithm) and text.count(b"-----BEGIN") == 2:
+            raise _without_quantum(where) from None
         raise TrustError(
             "this is not one public key",
             where=where,
-            expected="a PEM block PUBLIC KEY, or one line ssh-ed25519 ...",
+            expected="a PEM block PUBLIC KEY, two of them (a hybrid key), or one line ssh-ed25519 ...",
             found="a private key" if b"PRIVATE KEY" in text else "something else",
             hint="use the .pub file that `airgap key generate` wrote",
         ) from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise TrustError(
-            "the key is of another algorithm",
-            where=where,
-            expected="Ed25519",
-            found=type(key).__name__,
-        )
-    return _public(key, where=where)
+    classical, quantum = _halves(found, Ed25519PublicKey, "MLDSA65PublicKey", where, "the key")
+    return _public(classical, quantum, where=where)
 
 
 def private_from_bytes(data: bytes, passphrase: Passphrase, *, where: str) -> PrivateKey:
-    """Return the private key in a file: PKCS#8 PEM or an OpenSSH private key.
+    """Return the private key in a file: PKCS#8 PEM (two blocks: hybrid) or an OpenSSH private key.
 
     Raises:
-        TrustError: no Ed25519 private key, or the passphrase is missing or wrong.
+        TrustError: no such private key, or the passphrase is missing or wrong.
     """
-    is_ssh = b"BEGIN OPENSSH PRIVATE KEY" in data
-    load = serialization.load_ssh_private_key if is_ssh else serialization.load_pem_private_key
-    try:
-        key = load(data, password=None)
-    except (TypeError, ValueError, UnsupportedAlgorithm) as first:
-        if not _is_encrypted(data, first):
-            raise _not_a_private_key(where) from None
-        secret = passphrase(where)
-        if not secret:
-            raise TrustError(
-                "the private key is protected by a passphrase, and none was given",
-                where=where,
-                hint="run in a terminal, or use --passphrase-file or AIRGAP_PASSPHRASE",
-            ) from None
+    asked: list[bytes | None] = []
+
+    def once(what: str) -> bytes | None:
+        if not asked:
+            asked.append(passphrase(what))
+        return asked[0]
+
+    if b"BEGIN OPENSSH PRIVATE KEY" in data:
+        found = [_load(data, serialization.load_ssh_private_key, once, where)]
+    else:
         try:
-            key = load(data, password=secret)
-        except (ValueError, TypeError):
-            raise TrustError(
-                "the passphrase does not open the private key",
-                where=where,
-                hint="try again; nothing was written",
-            ) from None
-        except UnsupportedAlgorithm:
-            raise TrustError(
-                "encrypted OpenSSH keys need the bcrypt package, which is not installed",
-                where=where,
-                hint="install it, or convert a copy: ssh-keygen -p -m PKCS8 -f COPY",
-            ) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise TrustError(
-            "the private key is of another algorithm",
-            where=where,
-            expected="Ed25519",
-            found=type(key).__name__,
-            hint="make one with `airgap key generate`",
-        )
-    return _private(key)
+            blocks = pem_blocks(data.strip(), (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"))
+        except ValueError:
+            raise _not_a_private_key(where) from None
+        found = [_load(block, serialization.load_pem_private_key, once, where) for block in blocks]
+    classical, quantum = _halves(
+        found, Ed25519PrivateKey, "MLDSA65PrivateKey", where, "the private key"
+    )
+    return _private(classical, quantum)
 
 
 def read_private(path: Path, passphrase: Passphrase) -> PrivateKey:
@@ -234,13 +235,88 @@ def read_small(path: Path, what: str) -> bytes:
 
 def to_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
     """Return a private key as PKCS#8 PEM (RFC 5958), encrypted where a passphrase is given."""
-    return key._key.private_bytes(  # noqa: SLF001
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
+    protection = (
         serialization.BestAvailableEncryption(passphrase)
         if passphrase
-        else serialization.NoEncryption(),
+        else serialization.NoEncryption()
     )
+    return b"".join(
+        half.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
+        )
+        for half in (key._classical, key._quantum)  # noqa: SLF001
+        if half is not None
+    )
+
+
+def pem_blocks(text: bytes, labels: tuple[bytes, ...]) -> list[bytes]:
+    """Return the one or two PEM blocks that a text consists of.
+
+    Libraries skip what stands before a block, and take the first of several.
+
+    Raises:
+        ValueError: there is something else, another label, or more than two.
+    """
+    blocks: list[bytes] = []
+    position = 0
+    while position < len(text):
+        found = _BLOCK.match(text, position)
+        if found is None or found[2] not in labels or len(blocks) == 2:
+            raise ValueError("not one or two PEM blocks")
+        blocks.append(found[1] + b"\n")
+        position = found.end()
+    if not blocks:
+        raise ValueError("no PEM block")
+    return blocks
+
+
+def _load(data: bytes, load: Callable[..., Any], passphrase: Passphrase, where: str) -> Any:
+    try:
+        return load(data, password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as first:
+        if isinstance(first, UnsupportedAlgorithm) and b"OPENSSH" not in data:
+            raise _without_quantum(where) from None
+        if not _is_encrypted(data, first):
+            raise _not_a_private_key(where) from None
+    secret = passphrase(where)
+    if not secret:
+        raise TrustError(
+            "the private key is protected by a passphrase, and none was given",
+            where=where,
+            hint="run in a terminal, or use --passphrase-file or AIRGAP_PASSPHRASE",
+        )
+    try:
+        return load(data, password=secret)
+    except (ValueError, TypeError):
+        raise TrustError(
+            "the passphrase does not open the private key",
+            where=where,
+            hint="try again; nothing was written",
+        ) from None
+    except UnsupportedAlgorithm:
+        if b"OPENSSH" not in data:
+            raise _without_quantum(where) from None
+        raise TrustError(
+            "encrypted OpenSSH keys need the bcrypt package, which is not installed",
+            where=where,
+            hint="install it, or convert a copy: ssh-keygen -p -m PKCS8 -f COPY",
+        ) from None
+
+
+def _halves(
+    found: Sequence[Any], classical: type, quantum: str, where: str, what: str
+) -> tuple[Any, Any]:
+    """Return the Ed25519 key and, of a hybrid key, the ML-DSA-65 one."""
+    names = [type(key).__name__ for key in found]
+    if not isinstance(found[0], classical) or names[1:] not in ([], [quantum]):
+        raise TrustError(
+            f"{what} is of another algorithm",
+            where=where,
+            expected="Ed25519, or Ed25519 followed by ML-DSA-65",
+            found=", ".join(names),
+            hint="make one with `airgap key generate`",
+        )
+    return found[0], found[1] if len(found) == 2 else None
 
 
 def _is_encrypted(data: bytes, error: Exception) -> bool:
@@ -251,27 +327,50 @@ def _not_a_private_key(where: str) -> TrustError:
     return TrustError(
         "this is not a private key",
         where=where,
-        expected="PKCS#8 PEM or an OpenSSH private key, Ed25519",
+        expected=_EXPECTED,
         hint="name the file that `airgap key generate` wrote, without .pub",
     )
 
 
-def _private(key: Ed25519PrivateKey) -> PrivateKey:
-    return PrivateKey(key, _public(key.public_key(), where="private key"))
+def _mldsa() -> Any:
+    from cryptography.hazmat.primitives.asymmetric import mldsa
+
+    return mldsa
 
 
-def _public(key: Ed25519PublicKey, *, where: str) -> PublicKey:
-    y = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)
-    if y in _SMALL_ORDER_Y or y >= _P or not _is_on_curve(y):
+def _without_quantum(where: str) -> TrustError:
+    return TrustError(
+        "the cryptography library on this machine has no ML-DSA-65",
+        where=where,
+        expected="cryptography 50, as its wheels are built",
+        hint="install the wheel that requirements.lock names, or use an Ed25519 key",
+    )
+
+
+def _private(classical: Ed25519PrivateKey, quantum: "MLDSA65PrivateKey | None") -> PrivateKey:
+    public = _public(
+        classical.public_key(), quantum.public_key() if quantum else None, where="private key"
+    )
+    return PrivateKey(classical, quantum, public)
+
+
+def _public(
+    classical: Ed25519PublicKey, quantum: "MLDSA65PublicKey | None", *, where: str
+) -> PublicKey:
+    if not is_sound(classical.public_bytes_raw()):
         raise TrustError(
             "the public key is a point of small order, not in its one form, or no point at all",
             where=where,
             hint="nobody holds the private half of such a key; ask where it came from",
         )
-    der = key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    parts = [key for key in (classical, quantum) if key is not None]
+    ders = [key.public_bytes(serialization.Encoding.DER, spki) for key in parts]
+    return PublicKey(
+        b"".join(key.public_bytes(serialization.Encoding.PEM, spki) for key in parts).decode(),
+        sha256(b"".join(ders)).hexdigest(),
+        ED25519 if quantum is None else HYBRID,
+        frozenset(sha256(der).hexdigest() for der in ders),
+        classical,
+        quantum,
     )
-    pem = key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return PublicKey(pem.decode(), sha256(der).hexdigest(), key)

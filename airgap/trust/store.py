@@ -1,78 +1,81 @@
-"""The trust store: public keys, what each may sign, for which source, from and until when."""
+"""The trust store: whose signatures count, for what, and how many are demanded.
+
+A home keeps it as ``trust.json``, which its operator changes, or as ``trust.signed``, which the
+holders of root keys sign (``airgap.trust.roots``) and nobody changes here.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
 
 from airgap import jsontext, timestamps
 from airgap.bundle.envelope import Envelope
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import TrustError, UsageError
-from airgap.files import write_atomically
+from airgap.files import sync_folder, write_atomically
+from airgap.findings import Finding
 from airgap.limits import MAX_TRUST_STORE
 from airgap.text import printable
-from airgap.trust.keys import ALGORITHM, PublicKey, fingerprint, public_from_bytes
+from airgap.trust import statement
+from airgap.trust.entries import (
+    ANY_SOURCE,
+    Place,
+    Policy,
+    Role,
+    Root,
+    TrustedKey,
+    key_from_map,
+    moment_text,
+    require_distinct,
+    root_from_map,
+)
+from airgap.trust.keys import PublicKey, fingerprint
 
-Role = Literal["exporter", "reviewer", "importer"]
-ANY_SOURCE = "*"
+FORMAT = "airgap-trust/2"
+SOON = timedelta(days=30)
+"""How long before the end of a key's or a trust store's time that is said."""
 
-
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
-    """One entry of the trust store.
-
-    Args:
-        public: the key.
-        roles: what it may sign.
-        sources: for which sources; ``*`` is all.
-        not_before: files made earlier are refused; None: no bound.
-        not_after: files made then or later are refused; None: no bound.
-        revoked: None, or when and why; nothing it signed is accepted any more.
-        comment: whose key it is.
-        added_at: when it was added.
-    """
-
-    public: PublicKey
-    roles: tuple[Role, ...]
-    sources: tuple[str, ...]
-    not_before: datetime | None
-    not_after: datetime | None
-    revoked: tuple[datetime, str] | None
-    comment: str
-    added_at: datetime
-
-    def as_map(self) -> JsonObject:
-        """Return the entry as ``schemas/trust-store.schema.json`` describes it."""
-        return {
-            "key_id": self.public.key_id,
-            "algorithm": ALGORITHM,
-            "public_key": self.public.pem,
-            "roles": list(self.roles),
-            "sources": list(self.sources),
-            "not_before": _text(self.not_before),
-            "not_after": _text(self.not_after),
-            "revoked": {"at": _text(self.revoked[0]), "reason": self.revoked[1]}
-            if self.revoked
-            else None,
-            "comment": self.comment,
-            "added_at": _text(self.added_at),
-        }
+_RESTORE = "restore it from a copy, or move it away and add the keys again"
 
 
 @dataclass(frozen=True, slots=True)
 class TrustStore:
-    """Trusted keys by key id."""
+    """Trusted keys by key id, and what is demanded of bundles.
+
+    Args:
+        keys: the trusted keys.
+        version: counts up with every change.
+        expires: from then on a signed store counts no more; None: no bound.
+        root: who signs it, or is to sign it; None: nobody.
+        policies: by source.
+        signed: whether this home takes its trust from root keys.
+    """
 
     keys: Mapping[str, TrustedKey]
+    version: int = 0
+    expires: datetime | None = None
+    root: Root | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict[str, Policy])
+    signed: bool = False
+
+    def as_map(self) -> JsonObject:
+        """Return the store as ``schemas/trust-store.schema.json`` describes it."""
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "expires": moment_text(self.expires),
+            "root": self.root.as_map() if self.root else None,
+            "policies": [policy.as_map() for policy in self.policies.values()],
+            "keys": [key.as_map() for key in self.keys.values()],
+        }
 
     def with_key(self, key: TrustedKey) -> "TrustStore":
         """Return a store with one more key.
 
         Raises:
-            TrustError: the key is there already.
+            TrustError: the key, or a half of it, is there already.
         """
         if key.public.key_id in self.keys:
             raise TrustError(
@@ -80,15 +83,31 @@ class TrustStore:
                 where=key.public.fingerprint,
                 hint="remove it first to change what it may sign: airgap trust remove KEY",
             )
-        return TrustStore({**self.keys, key.public.key_id: key})
+        require_distinct(
+            [k.public for k in (*self.keys.values(), key)], where=key.public.fingerprint
+        )
+        return replace(self, keys={**self.keys, key.public.key_id: key})
 
     def without(self, key_id: str) -> "TrustStore":
         """Return a store without a key that is in it."""
-        return TrustStore({k: v for k, v in self.keys.items() if k != key_id})
+        return replace(self, keys={k: v for k, v in self.keys.items() if k != key_id})
 
-    def revoke(self, key_id: str, at: datetime, reason: str) -> "TrustStore":
-        """Return a store in which a key that is in it counts no more."""
-        return TrustStore({**self.keys, key_id: replace(self.keys[key_id], revoked=(at, reason))})
+    def changed(self, key: TrustedKey) -> "TrustStore":
+        """Return a store in which an entry stands in the place of the one of the same key."""
+        return replace(self, keys={**self.keys, key.public.key_id: key})
+
+    def with_policy(self, policy: Policy) -> "TrustStore":
+        """Return a store with a policy in the place of the one of the same source."""
+        return replace(self, policies={**self.policies, policy.source: policy})
+
+    def without_policy(self, source: str) -> "TrustStore":
+        """Return a store without a source's policy."""
+        return replace(self, policies={k: v for k, v in self.policies.items() if k != source})
+
+    def policy(self, source: str) -> Policy:
+        """Return what is demanded of a source's bundles."""
+        default = self.policies.get(ANY_SOURCE, Policy(ANY_SOURCE))
+        return self.policies.get(source, default)
 
     def find(self, text: str) -> TrustedKey:
         """Return the key whose id begins with ``text``, which may be a fingerprint with spaces.
@@ -107,15 +126,14 @@ class TrustStore:
         return found[0]
 
     def verify(
-        self, envelope: Envelope, role: Role, source: str, made_at: datetime, *, where: str
+        self, envelope: Envelope, role: Role, place: Place, *, where: str
     ) -> tuple[TrustedKey, ...]:
         """Return who signed, when every signature counts and one of them has the role.
 
         Args:
             envelope: manifest bytes and signatures.
             role: the role that at least one signer must have.
-            source: the source that the signers must be trusted for.
-            made_at: when the file was made; bounds of keys are judged by that.
+            place: what the signers must be trusted for.
             where: the file, for the message.
 
         Raises:
@@ -124,7 +142,7 @@ class TrustStore:
         """
         signers = self.check_signatures(envelope, where=where)
         for key in signers:
-            _check_entry(key, source, made_at, where=where)
+            key.check(place, where=where)
         if not any(role in key.roles for key in signers):
             raise TrustError(
                 f"nobody signed as {role}",
@@ -136,87 +154,170 @@ class TrustStore:
         return signers
 
     def check_signatures(self, envelope: Envelope, *, where: str) -> tuple[TrustedKey, ...]:
-        """Return the signers when every signature is by a known, unrevoked key, and right.
+        """Return the signers when every signature is by a known key that is not wholly revoked.
 
         This is what can be said before the manifest is decoded.
 
         Raises:
             TrustError: see ``verify``.
         """
-        if not envelope.signatures:
-            raise TrustError(
-                "the file is not signed",
-                where=where,
-                expected="at least one signature",
-                found="none",
-                hint="ask the sender for the signed file; airgap never writes an unsigned one",
-            )
-        if len({s.key_id for s in envelope.signatures}) != len(envelope.signatures):
-            raise TrustError(
-                "one key signed twice", where=where, hint="ask the sender what this is"
-            )
-        message = envelope.message
-        signers: list[TrustedKey] = []
-        for signature in envelope.signatures:
-            shown = fingerprint(printable(signature.key_id, 64))
-            key = self.keys.get(signature.key_id)
-            if key is None:
-                known = ", ".join(k.public.fingerprint for k in self.keys.values())
+        known = {key_id: key.public for key_id, key in self.keys.items()}
+        found = right_signatures(envelope, known, where=where)
+        signers = tuple(self.keys[key_id] for key_id in found)
+        for key in signers:
+            if key.revoked is not None and key.revoked.is_whole:
                 raise TrustError(
-                    f"signed by a key that is not in the trust store: {shown}",
-                    where=where,
-                    expected=f"a trusted key ({known})"
-                    if known
-                    else "a trusted key (the trust store is empty)",
-                    found=shown,
-                    hint="compare the fingerprint with the sender by phone, then: airgap trust add FILE",
-                )
-            if key.revoked is not None:
-                raise TrustError(
-                    f"signed by a revoked key: {shown}",
+                    f"signed by a revoked key: {key.public.fingerprint}",
                     where=where,
                     expected="a key that is not revoked",
-                    found=f"revoked at {_text(key.revoked[0])}: {printable(key.revoked[1])}",
+                    found=printable(str(key.revoked), 400),
                     hint="ask the sender to export again with a new key",
                 )
-            if signature.algorithm != ALGORITHM or not key.public.verifies(
-                signature.signature, message
-            ):
-                raise TrustError(
-                    f"the signature by {shown} is wrong",
-                    where=where,
-                    expected=f"an {ALGORITHM} signature over this manifest",
-                    hint="the file was changed after it was signed; ask for it again",
+        return signers
+
+    def findings(self, now: datetime) -> list[Finding]:
+        """Return which keys, and whether the store itself, end soon or have ended."""
+        ends = [
+            (key.not_after, f"the key {key.public.fingerprint} ({', '.join(key.roles)})")
+            for key in self.keys.values()
+            if key.not_after is not None and key.revoked is None and key.followed_by is None
+        ]
+        found = [
+            Finding(
+                "key-expires",
+                f"{what} {'expired' if end <= now else 'expires'} at {moment_text(end)}: "
+                "make its successor with `airgap key rotate`",
+            )
+            for end, what in ends
+            if end - SOON <= now
+        ]
+        if self.expires is not None and self.expires - SOON <= now:
+            found.append(
+                Finding(
+                    "trust-expires",
+                    f"the trust store {'expired' if self.expires <= now else 'expires'} at "
+                    f"{moment_text(self.expires)}: ask the holders of the root keys for a newer one",
                 )
-            signers.append(key)
-        return tuple(signers)
+            )
+        return found
+
+    def ended(self, own: Collection[str], now: datetime) -> TrustError | None:
+        """Return what makes this side's work impossible: its time or that of its own keys is over.
+
+        Args:
+            own: ids of the keys that this side signs with.
+            now: the present.
+        """
+        over = [
+            f"the key {key.public.fingerprint}"
+            for key in self.keys.values()
+            if key.public.key_id in own and key.not_after is not None and key.not_after <= now
+        ]
+        if self.signed and self.expires is not None and self.expires <= now:
+            over.append(f"version {self.version} of the trust store")
+        if not over:
+            return None
+        return TrustError(
+            f"the time of {' and of '.join(over)} is over",
+            hint="airgap key rotate NAME for a key; airgap trust update FILE for the trust store",
+        )
+
+    def require_fresh(self, now: datetime, *, where: str) -> None:
+        """Check that a signed store is not one that was held back.
+
+        Raises:
+            TrustError: its time is over.
+        """
+        if self.signed and self.expires is not None and self.expires <= now:
+            raise TrustError(
+                "the trust store has expired: a newer one may revoke what this one trusts",
+                where=where,
+                expected=f"one that is valid at {moment_text(now)}",
+                found=f"version {self.version}, until {moment_text(self.expires)}",
+                hint="ask the holders of the root keys for a newer one, then: airgap trust update FILE; "
+                "or set the clock right",
+            )
+
+
+def right_signatures(
+    envelope: Envelope, known: Mapping[str, PublicKey], *, where: str
+) -> tuple[str, ...]:
+    """Return the ids of the keys that signed, when every signature is by a known key, and right.
+
+    Args:
+        envelope: what is signed.
+        known: keys by id; a key's own algorithm counts, not the one that the file names.
+        where: the file, for the message.
+
+    Raises:
+        TrustError: no signature; a key that signed twice; one that is unknown, of another algorithm
+            than the key's, or wrong.
+    """
+    if not envelope.signatures:
+        raise TrustError(
+            "the file is not signed",
+            where=where,
+            expected="at least one signature",
+            found="none",
+            hint="ask the sender for the signed file; airgap never writes an unsigned one",
+        )
+    if len({s.key_id for s in envelope.signatures}) != len(envelope.signatures):
+        raise TrustError("one key signed twice", where=where, hint="ask the sender what this is")
+    message = envelope.message
+    for signature in envelope.signatures:
+        shown = fingerprint(printable(signature.key_id, 64))
+        key = known.get(signature.key_id)
+        if key is None:
+            trusted = ", ".join(k.fingerprint for k in known.values())
+            raise TrustError(
+                f"signed by a key that is not in the trust store: {shown}",
+                where=where,
+                expected=f"a trusted key ({trusted})"
+                if trusted
+                else "a trusted key (the trust store is empty)",
+                found=shown,
+                hint="compare the fingerprint with the sender by phone, then: airgap trust add FILE",
+            )
+        if signature.algorithm != key.algorithm or not key.verifies(signature.signature, message):
+            raise TrustError(
+                f"the signature by {shown} is wrong",
+                where=where,
+                expected=f"an {key.algorithm} signature over this manifest",
+                hint="the file was changed after it was signed; ask for it again",
+            )
+    return tuple(s.key_id for s in envelope.signatures)
+
+
+def signed_path(path: Path) -> Path:
+    """Return where a home keeps a trust store that root keys sign, beside its own ``trust.json``."""
+    return path.with_suffix(".signed")
 
 
 def load(path: Path, catalog: Catalog) -> TrustStore:
-    """Return the trust store in a file; one without keys where the file does not exist.
+    """Return the trust store in a home; one without keys where there is none.
+
+    Args:
+        path: the home's ``trust.json``; ``trust.signed`` beside it comes first.
+        catalog: schemas.
 
     Raises:
         TrustError: the file is not a trust store; it never counts as an empty one.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TRUST_STORE + 1)
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise TrustError(
-                "the trust store is a link that leads nowhere", where=str(path), hint="restore it"
-            ) from None
+    signed = signed_path(path)
+    data = _read(signed)
+    if data is not None:
+        envelope, value = statement.read("trust", data, catalog, where=str(signed))
+        store = from_map(value, where=str(signed))
+        require_root(store.root, envelope, "its own root", where=str(signed))
+        return replace(store, signed=True)
+    data = _read(path)
+    if data is None:
         return TrustStore({})
-    except OSError as error:
-        raise TrustError(
-            f"the trust store can't be read: {error.strerror}", where=str(path)
-        ) from None
-    hint = "restore it from a copy, or move it away and add the keys again"
     try:
-        value: Any = jsontext.parse(data[: MAX_TRUST_STORE + 1])
+        value = jsontext.parse(data)
     except jsontext.NotExactError as error:
         raise TrustError(
-            f"the trust store is damaged: {error}", where=str(path), hint=hint
+            f"the trust store is damaged: {error}", where=str(path), hint=_RESTORE
         ) from None
     if not catalog.is_valid("trust-store", value):
         problem = catalog.problems("trust-store", value)[0]
@@ -225,73 +326,120 @@ def load(path: Path, catalog: Catalog) -> TrustStore:
             where=str(path),
             expected=problem.expected,
             found=problem.found,
-            hint=hint,
+            hint=_RESTORE,
         )
-    keys: dict[str, TrustedKey] = {}
-    for entry in value["keys"]:
-        key = _from_map(entry, where=str(path))
-        if key.public.key_id != entry["key_id"] or key.public.key_id in keys:
-            raise TrustError(
-                "an entry's key id is not its key's, or stands there twice",
-                where=str(path),
-                found=entry["key_id"],
-                hint=hint,
-            )
-        keys[key.public.key_id] = key
-    return TrustStore(keys)
+    return from_map(value, where=str(path))
 
 
-def save(path: Path, store: TrustStore) -> None:
-    """Write a trust store in place of the one that is there, whole or not at all."""
-    value = {"format": "airgap-trust/1", "keys": [key.as_map() for key in store.keys.values()]}
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode(), mode=0o644)
+def save(path: Path, store: TrustStore) -> TrustStore:
+    """Write a trust store in place of the home's, whole or not at all, as its next version.
 
-
-def _check_entry(key: TrustedKey, source: str, made_at: datetime, *, where: str) -> None:
-    shown = key.public.fingerprint
-    if ANY_SOURCE not in key.sources and source not in key.sources:
+    Raises:
+        TrustError: the home takes its trust from root keys.
+    """
+    if store.signed or signed_path(path).exists():
         raise TrustError(
-            f"the key {shown} may not sign for this source",
-            where=where,
-            expected=", ".join(key.sources),
-            found=source,
-            hint="if it should: airgap trust remove, then trust add --source",
+            "this home takes its trust from root keys, and can't change it",
+            where=str(signed_path(path)),
+            hint="ask the holders of the root keys for a newer one, then: airgap trust update FILE",
         )
-    if key.not_before is not None and made_at < key.not_before:
-        raise TrustError(
-            f"the file was made before the key {shown} was valid",
-            where=where,
-            expected=f"at or after {_text(key.not_before)}",
-            found=str(_text(made_at)),
-            hint="check the clock of the isolated host",
-        )
-    if key.not_after is not None and made_at >= key.not_after:
-        raise TrustError(
-            f"the key {shown} had expired when the file was made",
-            where=where,
-            expected=f"before {_text(key.not_after)}",
-            found=str(_text(made_at)),
-            hint="ask the sender to export again with a new key",
-        )
+    saved = replace(store, version=store.version + 1)
+    write_atomically(path, (json.dumps(saved.as_map(), indent=2) + "\n").encode(), mode=0o644)
+    return saved
 
 
-def _from_map(entry: JsonObject, *, where: str) -> TrustedKey:
-    revoked = entry["revoked"]
-    return TrustedKey(
-        public_from_bytes(entry["public_key"].encode(), where=where),
-        tuple(entry["roles"]),
-        tuple(entry["sources"]),
-        _moment(entry["not_before"]),
-        _moment(entry["not_after"]),
-        (timestamps.parse(revoked["at"]), revoked["reason"]) if revoked else None,
-        entry["comment"],
-        timestamps.parse(entry["added_at"]),
+def adopt(path: Path, signed: bytes) -> None:
+    """Let a home take its trust from a signed store; its own goes to ``trust.before.json``.
+
+    It must not come back when the signed one is damaged or missing.
+
+    Args:
+        path: the home's ``trust.json``.
+        signed: the signed store, which was found to follow the one that is there.
+    """
+    write_atomically(signed_path(path), signed, mode=0o644)
+    if path.exists():
+        path.replace(path.with_name("trust.before.json"))
+        sync_folder(path.parent)
+
+
+def from_map(value: JsonObject, *, where: str) -> TrustStore:
+    """Return the store that a map which passed its schema describes.
+
+    Raises:
+        TrustError: a key stands there twice or is none, or a source has two policies.
+    """
+    try:
+        entries = [key_from_map(entry, where=where) for entry in value["keys"]]
+        require_distinct([entry.public for entry in entries], where=where)
+    except TrustError as error:
+        error.hint = _RESTORE
+        raise
+    policies = {
+        p["source"]: Policy(p["source"], p["exporters"], p["reviewers"]) for p in value["policies"]
+    }
+    if len(policies) != len(value["policies"]):
+        raise TrustError("a source has two policies", where=where, hint=_RESTORE)
+    return TrustStore(
+        {entry.public.key_id: entry for entry in entries},
+        value["version"],
+        timestamps.parse(value["expires"]) if value["expires"] else None,
+        root_from_map(value["root"], where=where),
+        policies,
     )
 
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else timestamps.parse(text)
+def require_root(
+    root: Root | None, envelope: Envelope, whose: str, *, where: str
+) -> tuple[str, ...]:
+    """Return the ids of the root keys that signed a trust store, when they are enough.
+
+    Signatures by other keys are passed over: a new store is also signed by the root of the one before.
+
+    Raises:
+        TrustError: they are not.
+    """
+    known = root.by_id() if root else {}
+    message = envelope.message
+    found = {
+        s.key_id
+        for s in envelope.signatures
+        if s.key_id in known
+        and s.algorithm == known[s.key_id].algorithm
+        and known[s.key_id].verifies(s.signature, message)
+    }
+    threshold = root.threshold if root else 1
+    if len(found) < threshold:
+        shown = ", ".join(key.fingerprint for key in known.values())
+        raise TrustError(
+            f"the trust store is not signed by {whose}",
+            where=where,
+            expected=f"{threshold} right signatures by {shown or 'root keys, and none is known'}",
+            found=f"{len(found)}",
+            hint="ask the holders of the root keys to sign it: airgap trust sign FILE",
+        )
+    return tuple(sorted(found))
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else timestamps.to_text(moment)
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TRUST_STORE + 1)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise TrustError(
+                "the trust store is a link that leads nowhere", where=str(path), hint="restore it"
+            ) from None
+        return None
+    except OSError as error:
+        raise TrustError(
+            f"the trust store can't be read: {error.strerror}", where=str(path)
+        ) from None
+
+
+def names(keys: Sequence[TrustedKey]) -> str:
+    """Return keys for people: fingerprints, and whose they are."""
+    return ", ".join(
+        f"{key.public.fingerprint}{f' ({printable(key.comment)})' if key.comment else ''}"
+        for key in keys
+    )

@@ -503,7 +503,7 @@ def test_a_file_name_with_terminal_escapes_is_shown_harmlessly(site, beacon):
 
 
 def test_a_damaged_trust_store_never_counts_as_an_empty_one(exported, beacon):
-    for text in ("", "{}", '{"format":"airgap-trust/1","keys":[{}]}', "not json"):
+    for text in ("", "{}", '{"format":"airgap-trust/2","keys":[{}]}', "not json"):
         (exported.workstation / "trust.json").write_text(text)
         result = exported.import_(beacon.url, code=4)
         assert "trust store" in result.output

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from support import run
 
 from airgap.errors import TrustError
-from airgap.trust import keys
+from airgap.trust import keys, points
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
@@ -89,7 +89,7 @@ def _double(point):
 
 
 def test_the_refused_points_are_exactly_those_of_small_order():
-    canonical = {y for y in keys._SMALL_ORDER_Y if y < P}
+    canonical = {y for y in points._SMALL_ORDER_Y if y < P}
     assert len(canonical) == 5
     for y in canonical:
         x_squared = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
@@ -103,7 +103,7 @@ def test_the_refused_points_are_exactly_those_of_small_order():
         assert point == (0, 1)
 
 
-@pytest.mark.parametrize("y", sorted(keys._SMALL_ORDER_Y))
+@pytest.mark.parametrize("y", sorted(points._SMALL_ORDER_Y))
 @pytest.mark.parametrize("sign", [0, 1])
 def test_a_public_key_that_anyone_can_sign_for_is_refused(y, sign):
     raw = (y | sign << 255).to_bytes(32, "little")
@@ -114,7 +114,7 @@ def test_a_public_key_that_anyone_can_sign_for_is_refused(y, sign):
 
 
 def test_a_public_key_that_is_no_point_of_the_curve_is_refused():
-    off = next(y for y in range(2, 50) if not keys._is_on_curve(y))
+    off = next(y for y in range(2, 50) if not points._is_on_curve(y))
     public = ed25519.Ed25519PublicKey.from_public_bytes(off.to_bytes(32, "little"))
     pem = public.public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(TrustError, match="no point at all"):

@@ -26,7 +26,7 @@ LAYERS = [
     ("airgap.sightings",),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home"),
-    ("airgap.outbox",),
+    ("airgap.outbox", "airgap.review"),
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
     ("airgap.captured",),
     ("airgap.overview",),

@@ -107,7 +107,7 @@ def test_both_readers_agree_on_what_the_commands_write(site, beacon, compression
 
 
 def test_both_readers_refuse_the_same_points_as_public_keys():
-    from airgap.trust import keys as ours
+    from airgap.trust import points as ours
 
     for y in ours._SMALL_ORDER_Y:
         for sign in (0, 1):

@@ -1,0 +1,50 @@
+"""``airgap review``: what leaves, for a person."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import click
+
+from airgap import catalog, review
+from airgap.cli.common import Output, airgap_command
+from airgap.cli.looking import opened
+from airgap.errors import UsageError
+from airgap.files import write_atomically
+from airgap.home import open_home
+from airgap.records import Record
+
+
+@airgap_command("review", audited=True)
+@click.argument("bundle", type=click.Path(path_type=Path))
+def command(out: Output, home_path: Path, bundle: Path) -> None:
+    """Show everything that leaves in a bundle: every field, how often, and which values.
+
+    The bundle is verified first. The sheet is kept in the home; its digest goes into the
+    approval that `airgap countersign` makes.
+
+    \b
+    Example:
+      airgap review /media/stick/bank-a.prod-000001.airgap
+    """
+    home = open_home(home_path)
+    schemas = catalog.load()
+    with opened(bundle, home_path, schemas) as document:
+        if not document.is_bundle:
+            raise UsageError("this is a receipt", where=str(bundle), expected="a bundle")
+        identifier = document.file.envelope.document_id
+        records = (
+            Record.from_map({k: v for k, v in element.items() if k != "id"})
+            for element in document.elements(schemas)
+        )
+        lines = [f"{key.public.fingerprint} ({key.public.algorithm})" for key in document.signers]
+        text = review.sheet(document.manifest, identifier, records, schemas, lines)
+    digest = sha256(text.encode()).hexdigest()
+    path = home.folder("reviews") / f"{identifier}.txt"
+    write_atomically(path, text.encode(), mode=0o600)
+    out.result({"bundle_id": identifier, "sheet": str(path), "sheet_sha256": digest})
+    out.say(text.rstrip("\n"))
+    out.say("")
+    out.say(f"SHA-256 of this sheet: {digest}")
+    out.say(
+        f"Wrote {path}. Next: airgap countersign {bundle}, or with --deny --reason TEXT to stop it"
+    )

@@ -1,0 +1,332 @@
+"""``airgap trust root``, ``sign`` and ``update``: a trust store that root keys sign."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from airgap import catalog, media, timestamps
+from airgap.bundle.envelope import Envelope
+from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
+from airgap.cli.recording import record
+from airgap.cli.trusting import Moment, changing, require_fingerprint
+from airgap.errors import AirgapError, TrustError, UsageError
+from airgap.files import write_atomically
+from airgap.home import Home, open_home
+from airgap.limits import MAX_TRUST_STORE
+from airgap.text import plural, printable
+from airgap.trust import keys, spoken
+from airgap.trust import roots as trust_roots
+from airgap.trust import store as trust_store
+from airgap.trust.entries import Root, moment_text, require_distinct
+from airgap.trust.store import TrustStore
+
+_LEAST_DIGITS = 16
+
+
+@click.group("root")
+def _root() -> None:
+    """Say whose keys sign this trust store for other homes."""
+
+
+@airgap_command("add", audited=True)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--threshold", type=click.IntRange(1, 8), help="How many root keys must sign.")
+@click.option("--fingerprint", help="Add it only if its fingerprint begins so.")
+@click.option("--comment", default="", help="Whose key it is.")
+def _add(
+    out: Output,
+    home_path: Path,
+    file: Path,
+    threshold: int | None,
+    fingerprint: str | None,
+    comment: str,
+) -> None:
+    """Let a key sign this trust store.
+
+    Two root keys in two safes and a threshold of 1: either replaces the other when it is lost.
+    A threshold of 2: no one alone can say whose signatures count.
+
+    \b
+    Example:
+      airgap trust root add root-1.pub --comment "safe in Frankfurt"
+      airgap trust root add root-2.pub --comment "safe in Munich" --threshold 2
+    """
+    home = open_home(home_path)
+    public = keys.public_from_bytes(keys.read_small(file, "public key"), where=str(file))
+    if fingerprint is not None:
+        require_fingerprint(public, fingerprint)
+    with changing(home) as store:
+        there = store.root.keys if store.root else ()
+        require_distinct([*(key for key, _ in there), public], where=public.fingerprint)
+        wanted = threshold or (store.root.threshold if store.root else 1)
+        root = Root(wanted, (*there, (public, printable(comment, 256))))
+        _save_root(home.trust_path, store, root)
+    out.result({"root": root.as_map()})
+    record("root key added", fingerprint=public.fingerprint, threshold=wanted)
+    _say(out, root)
+    out.say(f"Wrote {home.trust_path}. Next: airgap trust sign --key NAME --to FOLDER")
+
+
+@airgap_command("remove", audited=True)
+@click.argument("key")
+@click.option("--threshold", type=click.IntRange(1, 8), help="How many root keys must sign.")
+def _remove(out: Output, home_path: Path, key: str, threshold: int | None) -> None:
+    """Let a key sign this trust store no more.
+
+    Other homes believe that when enough of the root keys that they know have signed it.
+
+    \b
+    Example:
+      airgap trust root remove 3f2a91bc
+    """
+    home = open_home(home_path)
+    digits = spoken.digits(key)
+    with changing(home) as store:
+        there = store.root.keys if store.root else ()
+        left = tuple((k, c) for k, c in there if not k.key_id.startswith(digits))
+        if len(left) != len(there) - 1 or len(digits) < 4:
+            raise UsageError(
+                f"{len(there) - len(left)} root keys begin with {printable(key)!r}",
+                expected="exactly one, named by at least 4 digits",
+                hint="see them with `airgap trust list`",
+            )
+        root = Root(threshold or (store.root.threshold if store.root else 1), left)
+        _save_root(home.trust_path, store, root if left else None)
+    out.result({"root": root.as_map() if left else None})
+    record("root key removed", key=digits, threshold=root.threshold)
+    _say(out, root)
+    out.say(f"Wrote {home.trust_path}. Next: airgap trust sign --key NAME --to FOLDER")
+
+
+@airgap_command("sign", audited=True)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), help="Folder for the signed trust store.")
+@click.option(
+    "--key", "choices", multiple=True, required=True, help="Root key to sign with; may be repeated."
+)
+@click.option("--expires", type=Moment(), help="From then on it counts no more.")
+@click.option("--force", is_flag=True, help="Replace a file of the same name.")
+@passphrase_option
+def _sign(
+    out: Output,
+    home_path: Path,
+    file: Path | None,
+    to: Path | None,
+    choices: tuple[str, ...],
+    expires: datetime | None,
+    passphrase_file: Path | None,
+    *,
+    force: bool,
+) -> None:
+    """Sign this home's trust store for other homes, or add a signature to FILE.
+
+    After a change of root keys both old and new ones sign: enough of each.
+
+    \b
+    Example:
+      airgap trust sign --key root-1 --expires 2027-12-31 --to /media/stick
+      airgap trust sign /media/stick/trust-000007.trust --key root-2
+    """
+    home = open_home(home_path)
+    schemas = catalog.load()
+    if (file is None) == (to is None):
+        raise UsageError("name a FILE to add a signature to, or --to FOLDER to write a new one")
+    if file is None:
+        with changing(home) as draft:
+            envelope, store = trust_roots.propose(draft, expires, schemas)
+            trust_store.save(home.trust_path, replace(draft, expires=expires))
+        name, folder = f"trust-{store.version:06d}{trust_roots.SUFFIX}", to or Path()
+    else:
+        if expires is not None:
+            raise UsageError("--expires is part of what the others signed; it can't be changed now")
+        envelope, store = trust_roots.read(_read(file), schemas, where=str(file))
+        name, folder = file.name, file.parent
+    for choice in choices:
+        key = home.private_key(choice, ask_passphrase(passphrase_file))
+        envelope = _signed(envelope, key)
+    path = folder / name
+    if file is None and path.exists() and not force:
+        raise UsageError(
+            f"{name} is there already", where=str(folder), hint="use another folder, or --force"
+        )
+    write_atomically(path, envelope.encode(), mode=0o644)
+    assert store.root is not None
+    known = store.root.by_id()
+    done = [s.key_id for s in envelope.signatures if s.key_id in known]
+    out.result(
+        {
+            "file": str(path),
+            "version": store.version,
+            "signed_by": [s.key_id for s in envelope.signatures],
+            "threshold": store.root.threshold,
+        }
+    )
+    record("trust store signed", version=store.version, file=str(path))
+    for signature in envelope.signatures:
+        of = "" if signature.key_id in known else ", a root key of an earlier version"
+        out.say(f"Signed by {keys.fingerprint(signature.key_id)}{of}")
+    lacking = store.root.threshold - len(done)
+    if lacking > 0:
+        out.say(
+            f"Wrote {path}. {plural(lacking, 'signature')} missing. "
+            f"Next, where another root key is: airgap trust sign {path} --key NAME"
+        )
+    else:
+        out.say(f"Wrote {path}. Next, in each home: airgap trust update {path}")
+
+
+@airgap_command("update", audited=True)
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@click.option(
+    "--root",
+    "named",
+    multiple=True,
+    metavar="FINGERPRINT",
+    help="The first time: a root key that you were told of, in digits or words; may be repeated.",
+)
+def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[str, ...]) -> None:
+    """Take a newer trust store that root keys signed in place of this home's.
+
+    The first time, --root says whose signatures to believe; as many must be named as must sign.
+    From then on the store here says it: a newer one must be signed by enough of the root keys
+    here, an older one is refused, and nothing else changes this home's trust.
+
+    \b
+    Example:
+      airgap trust update /media/stick --root "3f2a 91bc 04d7 aa10"
+      airgap trust update /media/stick
+    """
+    home = open_home(home_path)
+    beginnings = [spoken.digits(text) for text in named]
+    if any(len(beginning) < _LEAST_DIGITS for beginning in beginnings):
+        raise UsageError("name a root key by at least 16 digits of its fingerprint")
+    read = _in_order(home, paths)
+    with changing(home) as store:
+        if not store.signed and not named:
+            raise UsageError(
+                "this home has no root yet: say whose signature you believe",
+                where=str(home.path),
+                expected="--root FINGERPRINT",
+                hint="ask the holders of the root keys by phone; `airgap trust list` shows it to them",
+            )
+        current, taken = _newest(store, read, beginnings)
+        if taken is not None:
+            trust_store.adopt(home.trust_path, taken)
+    until = moment_text(current.expires)
+    out.result({"version": current.version, "new": taken is not None, "expires": until})
+    if taken is None:
+        out.say(f"Version {current.version} is here already; nothing changed.")
+        return
+    record("trust store updated", version=current.version)
+    for line in _changes(store, current):
+        out.say(line)
+    _own_keys(out, home.path, [home.public_key(name) for name in home.key_names()], current)
+    out.say(
+        f"Wrote {trust_store.signed_path(home.trust_path)}, version {current.version}. "
+        "Next: airgap trust list"
+    )
+
+
+def _in_order(home: Home, paths: tuple[Path, ...]) -> list[tuple[int, bytes, str]]:
+    """Return the version, bytes and name of each signed trust store, the oldest first."""
+    found: list[tuple[int, bytes, str]] = []
+    for path in media.files(list(paths), (trust_roots.SUFFIX,)):
+        with media.quarantine(path, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
+            data = stream.read()
+        name = printable(str(path), 300)
+        found.append((trust_roots.read(data, catalog.load(), where=name)[1].version, data, name))
+    return sorted(found)
+
+
+def _newest(
+    current: TrustStore, read: list[tuple[int, bytes, str]], named: list[str]
+) -> tuple[TrustStore, bytes | None]:
+    """Return the trust store that the home comes to by one after the other, and its bytes where it is new.
+
+    Raises:
+        AirgapError: none could be taken.
+    """
+    schemas, now = catalog.load(), timestamps.system_clock()
+    taken: bytes | None = None
+    refused: AirgapError | None = None
+    for _, data, name in read:
+        try:
+            following = trust_roots.follows(current, data, schemas, now, named=named, where=name)
+        except AirgapError as error:
+            refused = error
+            continue
+        if following is not None:
+            current, taken = following, data
+    if taken is None and refused is not None:
+        raise refused
+    return current, taken
+
+
+def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
+    if any(s.key_id == key.public.key_id for s in envelope.signatures):
+        raise TrustError("this key has signed it already", where=key.public.fingerprint)
+    made = key.sign(envelope.message)
+    return Envelope(envelope.payload_type, envelope.payload, (*envelope.signatures, made))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TRUST_STORE + 1)
+    except OSError as error:
+        raise UsageError(
+            f"the trust store can't be read: {error.strerror}", where=printable(str(path), 300)
+        ) from None
+
+
+def _save_root(path: Path, store: TrustStore, root: Root | None) -> None:
+    if root is not None and root.threshold > len(root.keys):
+        raise UsageError(
+            "so many root keys can't sign",
+            expected=f"a threshold of at most {len(root.keys)}",
+            found=str(root.threshold),
+            hint="add the other root keys first, or lower --threshold",
+        )
+    trust_store.save(path, replace(store, root=root))
+
+
+def _say(out: Output, root: Root) -> None:
+    out.say(f"{root.threshold} of these root keys must sign:")
+    for public, comment in root.keys:
+        out.say(f"  {public.fingerprint} ({public.algorithm}) {printable(comment)}".rstrip())
+
+
+def _changes(before: TrustStore, after: TrustStore) -> list[str]:
+    """Return what a new trust store changes, a line each."""
+    lines = [
+        f"Trusted no more: {key.public.fingerprint} ({', '.join(key.roles)}) {printable(key.comment)}"
+        for key_id, key in before.keys.items()
+        if key_id not in after.keys
+    ]
+    for key_id, key in after.keys.items():
+        old = before.keys.get(key_id)
+        if old != key:
+            word = "Now trusted:" if old is None else "Changed:"
+            lines.append(
+                f"{word} {key.public.fingerprint} ({', '.join(key.roles)}) {printable(key.comment)}"
+                + (f", {printable(str(key.revoked), 300)}" if key.revoked else "")
+            )
+    return lines
+
+
+def _own_keys(out: Output, home: Path, own: list[keys.PublicKey], store: TrustStore) -> None:
+    for public in own:
+        if public.key_id not in store.keys:
+            out.warn(
+                f"this home's own key {public.fingerprint} is not in the new trust store: what it "
+                f"signs is refused, here too; send {home / 'keys'} to the holders of the root keys"
+            )
+
+
+for _command in (_add, _remove):
+    _root.add_command(_command)
+COMMANDS: tuple[click.Command, ...] = (_root, _sign, _update)

@@ -1,0 +1,105 @@
+"""What commands share that ask whose signatures count: the home's trust store, held against the clock."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from airgap import media, timestamps
+from airgap.catalog import Catalog, load
+from airgap.errors import AirgapError, TrustError
+from airgap.files import exclusive
+from airgap.home import Home
+from airgap.text import printable
+from airgap.trust import approvals, keys, spoken
+from airgap.trust import store as trust_store
+from airgap.trust.approvals import Approval
+from airgap.trust.keys import PublicKey
+from airgap.trust.store import TrustStore
+
+_LEAST_DIGITS = 16
+_LARGEST = 64 * 1024
+_MOST = 1000
+
+
+class Moment(click.ParamType[datetime]):
+    """A day or a date-time with its zone."""
+
+    name = "date"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """See click.ParamType."""
+        text = str(value)
+        try:
+            return timestamps.parse(f"{text}T00:00:00Z" if len(text) == 10 else text)
+        except ValueError:
+            self.fail("give 2026-01-31 or 2026-01-31T09:00:00Z", param, ctx)
+
+
+def trust_of(home: Home, catalog: Catalog) -> TrustStore:
+    """Return a home's trust store, to verify with.
+
+    Raises:
+        TrustError: it is damaged, or signed and past its time.
+    """
+    store = trust_store.load(home.trust_path, catalog)
+    store.require_fresh(timestamps.system_clock(), where=str(home.path))
+    return store
+
+
+def approvals_beside(
+    home: Home, catalog: Catalog, paths: Iterable[Path], warn: Callable[[str], None]
+) -> list[Approval]:
+    """Return the approvals in and beside what is to be verified; none of them is verified.
+
+    One that can't be read does not count, and that is said.
+
+    Args:
+        home: its quarantine is used.
+        catalog: schemas.
+        paths: bundles, and folders that hold them; approvals may be named too.
+        warn: takes what is to be said.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
+        inside = sorted(p for p in folder.iterdir() if p.name.endswith(approvals.SUFFIX))
+        found.update(dict.fromkeys(p for p in inside if not p.name.startswith(".")))
+    if len(found) > _MOST:
+        warn(f"there are {len(found):,} approvals: only the first {_MOST:,} are looked at")
+    read: list[Approval] = []
+    for path in list(found)[:_MOST]:
+        name = printable(str(path), 300)
+        try:
+            with media.quarantine(path, home.folder("quarantine"), most=_LARGEST) as stream:
+                read.append(approvals.read(stream.read(), catalog, name=name))
+        except AirgapError as error:
+            warn(f"{name} does not count: {error.message}")
+    return read
+
+
+@contextmanager
+def changing(home: Home) -> Iterator[TrustStore]:
+    """Yield the trust store while nobody else can change it."""
+    with exclusive(home.path / "trust.lock", "change of keys"):
+        yield trust_store.load(home.trust_path, load())
+
+
+def require_fingerprint(public: PublicKey, expected: str) -> None:
+    """Check that a key is the one whose fingerprint a person was told, in digits or words.
+
+    Raises:
+        TrustError: it is not, or too little of it was given.
+    """
+    digits = spoken.digits(expected)
+    if len(digits) < _LEAST_DIGITS or not public.key_id.startswith(digits):
+        raise TrustError(
+            "the key is not the one you expected",
+            expected=printable(expected),
+            found=keys.fingerprint(public.key_id),
+            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
+        )
