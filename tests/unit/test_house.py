@@ -66,6 +66,7 @@ def test_every_link_within_the_documents_leads_somewhere():
         "README.md",
         "schemas/README.md",
         "keys/README.md",
+        "keys/threats.md",
         "tests/vectors/README.md",
         "tests/benchmarks/README.md",
     ):
@@ -73,6 +74,17 @@ def test_every_link_within_the_documents_leads_somewhere():
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_test_that_the_threat_model_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "keys" / "threats.md").read_text()))
+    there = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", path.read_text())
+    }
+    assert len(named) > 40
+    assert named <= there
 
 
 def test_every_dependency_is_locked_with_a_hash():
