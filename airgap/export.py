@@ -1,17 +1,18 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from airgap import __version__, media, timestamps, verify, windows
+from airgap import __version__, carrier, media, timestamps, verify, windows
 from airgap.bundle import reader
 from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
-from airgap.files import written_whole
+from airgap.files import write_atomically, written_whole
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
@@ -296,6 +297,41 @@ def write_bundle(
     path = media.place(source, folder, bundle.file_name, force=force)
     outbox.mark_written(bundle.sequence, str(folder), now)
     return path
+
+
+def write_note(home: Home, bundle: StoredBundle, path: Path) -> bool:
+    """Write the carrier's note beside a bundle on a medium.
+
+    Args:
+        home: the isolated side's home, which keeps a copy.
+        bundle: the bundle.
+        path: its file on the medium.
+
+    Returns:
+        Whether it is there now; False where another file has its name, which is left as it is.
+
+    Raises:
+        MediumError: the medium refused.
+    """
+    kept = home.folder("bundles") / bundle.file_name
+    text = carrier.note(
+        name=bundle.file_name,
+        length=kept.stat().st_size,
+        sha256=media.digest(kept),
+        bundle_id=bundle.bundle_id,
+        source=home.name,
+        sequence=bundle.sequence,
+        contact=home.contact,
+    )
+    note = kept.with_suffix(carrier.SUFFIX)
+    write_atomically(note, text, mode=0o644)
+    target = path.with_suffix(carrier.SUFFIX)
+    if os.path.lexists(target) and not (
+        target.is_file() and media.digest(target) == media.digest(note)
+    ):
+        return False
+    media.place(note, path.parent, target.name)
+    return True
 
 
 def file_name(source: str, sequence: int) -> str:

@@ -16,6 +16,9 @@ from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 """What a source or a workstation can be called."""
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(-|\.|$)")
+"""Names that Windows takes for devices, whatever follows a full stop (its "Naming Files" page)."""
+
 Side = Literal["isolated", "workstation"]
 
 _TEMPLATE = """\
@@ -90,6 +93,12 @@ class Home:
     def ledger_lock(self) -> Path:
         """Lock file of whoever imports into the ledger."""
         return self.ledger_path.with_name(f"{self.ledger_path.name}.lock")
+
+    @property
+    def contact(self) -> str | None:
+        """Whom a carrier can ask: ``contact`` of airgap.toml."""
+        found: str | None = self.settings.get("contact")
+        return found
 
     @property
     def audit_path(self) -> Path:
@@ -196,8 +205,14 @@ def create(path: Path, side: Side, name: str) -> Home:
     """Make a home.
 
     Raises:
-        UsageError: there is one already, or the folder can't be made.
+        UsageError: there is one already, the folder can't be made, or files of that name can't.
     """
+    if _DEVICE.match(name):
+        raise UsageError(
+            f"{name} is no name for files: it begins as a device does on Windows",
+            expected="another name, for instance site-con",
+            hint="a stick may be read there: CON, PRN, AUX, NUL, COM1 to COM9 and LPT1 to LPT9 are taken",
+        )
     if (path / "airgap.toml").exists():
         there = open_home(path)
         raise UsageError(
@@ -253,6 +268,13 @@ def open_home(path: Path) -> Home:
     if not isinstance(ledger, str) or not ledger or "\0" in ledger:
         raise UsageError(
             "the configuration's ledger is not a path", where=str(file), expected='ledger = "/path"'
+        )
+    contact = settings.get("contact", "x")
+    if not isinstance(contact, str) or len(contact) > 200:
+        raise UsageError(
+            "the configuration's contact is not a short text",
+            where=str(file),
+            expected='contact = "night desk, +49 ..."',
         )
     return Home(path, side, name, settings)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, credentials, export, timestamps
+from airgap import captured, catalog, credentials, export, media, timestamps
 from airgap.bundle.layout import Compression, Header
 from airgap.cli.common import (
     Output,
@@ -14,6 +14,7 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
 )
+from airgap.cli.media import only_stick
 from airgap.cli.recording import record
 from airgap.cli.types import Period, Size
 from airgap.errors import UsageError
@@ -27,7 +28,12 @@ from airgap.trust import store as trust_store
 
 
 @airgap_command("export", audited=True)
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder on the stick.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    show_default="the one stick that is mounted",
+    help="Folder on the stick.",
+)
 @click.option("--again", is_flag=True, help="Write bundles again that no receipt has confirmed.")
 @click.option(
     "--sign-again",
@@ -54,6 +60,7 @@ from airgap.trust import store as trust_store
     "--of", "kinds", multiple=True, metavar="KIND", help="With --no-usage: only this kind."
 )
 @click.option("--force", is_flag=True, help="Replace files of the same name with other content.")
+@click.option("--no-note", is_flag=True, help="Write no note for the carrier beside a bundle.")
 @click.option("--message-in-bundle", is_flag=True, help="Put --message into the bundles as well.")
 @click.option(
     "--backdated",
@@ -70,7 +77,7 @@ from airgap.trust import store as trust_store
 def command(
     out: Output,
     home_path: Path,
-    to: Path,
+    to: Path | None,
     max_size: int,
     compression: Compression,
     key_choices: tuple[str, ...],
@@ -81,6 +88,7 @@ def command(
     again: bool,
     sign_again: bool,
     force: bool,
+    no_note: bool,
     message_in_bundle: bool,
     backdated: bool,
 ) -> None:
@@ -94,15 +102,17 @@ def command(
     \b
     Example:
       airgap export --to /media/stick
+      airgap export
       airgap export --to /media/stick --no-usage 2026-03-01..2026-03-04
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
     trust = trust_store.load(home.trust_path, schemas)
-    if not to.is_dir():
-        raise UsageError(
-            "this is not a folder", where=str(to), hint="mount the medium, or make the folder first"
-        )
+    to = to or only_stick(out)
+    media.require_medium(to)
+    for text in media.odd(to):
+        out.warn(text)
+    max_size = min(max_size, media.largest_file(to) or max_size)
     words = _words(out, schemas, wanted=message_in_bundle)
     if sign_again and not again:
         raise UsageError("--sign-again goes with --again", hint="see the command's --help")
@@ -138,9 +148,13 @@ def command(
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
-            paths = [
-                export.write_bundle(home, outbox, bundle, to, now, force=force) for bundle in chosen
-            ]
+            paths: list[Path] = []
+            for bundle in chosen:
+                paths.append(export.write_bundle(home, outbox, bundle, to, now, force=force))
+                if not no_note and not export.write_note(home, bundle, paths[-1]):
+                    out.warn(
+                        f"{paths[-1].with_suffix('.txt')} is another file; it was left as it is"
+                    )
     finally:
         outbox.close()
     _finish(out, home, made, paths, found, again=again)

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "collect": ("airgap.cli.collect", "Take usage records into the outbox."),
     "capture": ("airgap.cli.capture", "Receive what servers report, and keep it in the outbox."),
     "export": ("airgap.cli.export", "Write signed bundles to a stick."),
+    "media": ("airgap.cli.media", "Show the sticks that are plugged in."),
     "inspect": ("airgap.cli.inspect", "Show what a bundle or receipt holds."),
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
     "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),

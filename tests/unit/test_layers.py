@@ -20,6 +20,8 @@ LAYERS = [
         "airgap.timestamps",
         "airgap.jsontext",
         "airgap.wire",
+        "airgap.mounts",
+        "airgap.carrier",
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes"),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
