@@ -7,6 +7,7 @@ import click
 
 from airgap import captured, catalog, credentials, export, media, timestamps
 from airgap.bundle.layout import Compression, Header
+from airgap.carrier import SUFFIX
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -108,10 +109,7 @@ def command(
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
     trust = trust_store.load(home.trust_path, schemas)
-    to = to or only_stick(out)
-    media.require_medium(to)
-    for text in media.odd(to):
-        out.warn(text)
+    to = _medium(out, to)
     max_size = min(max_size, media.largest_file(to) or max_size)
     words = _words(out, schemas, wanted=message_in_bundle)
     if sign_again and not again:
@@ -148,16 +146,28 @@ def command(
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
-            paths: list[Path] = []
-            for bundle in chosen:
-                paths.append(export.write_bundle(home, outbox, bundle, to, now, force=force))
-                if not no_note and not export.write_note(home, bundle, paths[-1]):
-                    out.warn(
-                        f"{paths[-1].with_suffix('.txt')} is another file; it was left as it is"
-                    )
+            paths = [
+                export.write_bundle(home, outbox, bundle, to, now, force=force) for bundle in chosen
+            ]
+            _write_notes(out, home, [] if no_note else chosen, paths)
     finally:
         outbox.close()
     _finish(out, home, made, paths, found, again=again)
+
+
+def _medium(out: Output, to: Path | None) -> Path:
+    """Return the folder to write to, and say what a person should know about it."""
+    folder = to or only_stick(out)
+    media.require_medium(folder)
+    for text in media.odd(folder):
+        out.warn(text)
+    return folder
+
+
+def _write_notes(out: Output, home: Home, bundles: list[StoredBundle], paths: list[Path]) -> None:
+    for bundle, path in zip(bundles, paths, strict=False):
+        if not export.write_note(home, bundle, path):
+            out.warn(f"{path.with_suffix(SUFFIX)} is another file; it was left as it is")
 
 
 def _take_captured(outbox: Outbox, now: datetime) -> None:
