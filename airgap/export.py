@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from airgap import __version__, carrier, media, timestamps, verify, windows
 from airgap.bundle import reader
@@ -12,7 +14,7 @@ from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
-from airgap.files import write_atomically, written_whole
+from airgap.files import written_whole
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
@@ -303,7 +305,7 @@ def write_note(home: Home, bundle: StoredBundle, path: Path) -> bool:
     """Write the carrier's note beside a bundle on a medium.
 
     Args:
-        home: the isolated side's home, which keeps a copy.
+        home: the isolated side's home.
         bundle: the bundle.
         path: its file on the medium.
 
@@ -323,14 +325,13 @@ def write_note(home: Home, bundle: StoredBundle, path: Path) -> bool:
         sequence=bundle.sequence,
         contact=home.contact,
     )
-    note = kept.with_suffix(carrier.SUFFIX)
-    write_atomically(note, text, mode=0o644)
     target = path.with_suffix(carrier.SUFFIX)
-    if os.path.lexists(target) and not (
-        target.is_file() and media.digest(target) == media.digest(note)
-    ):
-        return False
-    media.place(note, path.parent, target.name)
+    if os.path.lexists(target):
+        return target.is_file() and media.digest(target) == sha256(text).hexdigest()
+    with NamedTemporaryFile(dir=home.folder("quarantine")) as note:
+        note.write(text)
+        note.flush()
+        media.place(Path(note.name), path.parent, target.name)
     return True
 
 

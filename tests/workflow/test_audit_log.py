@@ -8,7 +8,7 @@ from support import LICENSE, every_command, report, run
 _LOOKING = {
     "inspect", "cat", "verify", "status", "rehearse", "demo",
     "key list", "key fingerprint", "trust list", "ledger list", "ledger show",
-    "receipt code", "audit verify", "audit show",
+    "receipt code", "audit verify", "audit show", "media list",
 }  # fmt: skip
 
 
