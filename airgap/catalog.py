@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from hashlib import sha256
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import islice
 from typing import Any, Literal, cast
 
 from airgap import timestamps
@@ -22,6 +23,7 @@ JsonObject = dict[str, Any]
 """A decoded JSON object: str keys; str, int, bool, None, list and dict values; no floats."""
 
 _MAX_PROBLEMS = 20
+_MOST_ERRORS = 1000
 _SAFE_TO_SHOW = re.compile(r"[0-9T:Z+\-. /]{1,35}", re.ASCII)
 
 
@@ -120,6 +122,7 @@ class Catalog:
 
     def __init__(self, root: Traversable) -> None:
         self._root = root
+        self._bytes: dict[str, bytes] = {}
         self._schemas: dict[str, JsonObject] = {}
         self._fast: dict[str, Any] = {}
         self._endpoints: JsonObject = json.loads(root.joinpath("endpoints.json").read_bytes())
@@ -162,8 +165,10 @@ class Catalog:
         return self._schemas[name]
 
     def schema_bytes(self, name: str) -> bytes:
-        """Return a schema file as it is on disk."""
-        return self._root.joinpath(*f"{name}.schema.json".split("/")).read_bytes()
+        """Return a schema file as it was on disk when it was first asked for."""
+        if name not in self._bytes:
+            self._bytes[name] = self._root.joinpath(*f"{name}.schema.json".split("/")).read_bytes()
+        return self._bytes[name]
 
     def schema_digest(self, name: str) -> str:
         """Return the SHA-256 of a schema file, as hexadecimal."""
@@ -172,6 +177,17 @@ class Catalog:
     def sample_bytes(self) -> bytes:
         """Return sample requests with made-up keys, as JSON lines."""
         return self._root.joinpath("samples.jsonl").read_bytes()
+
+    def prepare(self) -> None:
+        """Read and compile now what verification would read and compile when it first needs it.
+
+        After that the verification of a file opens no other one and imports nothing, so it can run
+        where neither is possible (``keys/README.md``, "What verification needs of the system").
+        """
+        names = ("header", "bundle-manifest", "receipt-manifest", "record", "outcome")
+        for name in (*names, *(f"kinds/{kind}" for kind in self.kinds)):
+            self.is_valid(name, None)
+            self.problems(name, None)
 
     @property
     def tables(self) -> Mapping[str, JsonObject]:
@@ -224,7 +240,7 @@ class Catalog:
 
     def problems(self, name: str, instance: object) -> list["Problem"]:
         """Return the violations in words that the reference validator finds, at least one."""
-        errors = _reference_validator(self.schema(name)).iter_errors(instance)
+        errors = islice(_reference_validator(self.schema(name)).iter_errors(instance), _MOST_ERRORS)
         found = sorted({_problem(e) for e in errors}, key=lambda p: (p.path, p.expected))
         return found[:_MAX_PROBLEMS] or [
             Problem("/", f"a value that passes {name}", "one that does not")
@@ -338,8 +354,15 @@ def _reference_class() -> Any:
         ):
             yield ValidationError(f"does not match {value!r}")
 
+    def unique(_: object, value: object, instance: object, __: object) -> Iterable[Any]:
+        # jsonschema compares each element with each other one: hours for a list that fits a file.
+        if value and isinstance(instance, list):
+            items = cast("list[object]", instance)
+            if len({json.dumps(item, sort_keys=True, default=repr) for item in items}) < len(items):
+                yield ValidationError("has an element twice")
+
     extend: Any = validators.extend
-    return extend(Draft202012Validator, {"pattern": pattern})
+    return extend(Draft202012Validator, {"pattern": pattern, "uniqueItems": unique})
 
 
 def _problem(error: Any) -> Problem:

@@ -13,6 +13,7 @@ from airgap.errors import DamagedError, InputRefusedError
 from airgap.limits import MAX_INTEGER, MAX_STRING_LENGTH
 from airgap.windows import Timeline
 
+_MOST_LINES = 100
 _ID_TAG = "airgap-record-v1"
 
 
@@ -271,15 +272,17 @@ class Totals:
             there: name of the other.
 
         Raises:
-            DamagedError: naming every number that differs.
+            DamagedError: naming the numbers that differ, at most 100 of them.
         """
         lines = self.differences(other)
         if lines:
+            rest = len(lines) - _MOST_LINES
+            more = [f"and {rest:,} more"] if rest > 0 else []
             raise DamagedError(
                 f"totals part between {here} and {there}",
                 expected=f"equal totals in {here} and {there}",
                 found=lines[0],
-                details=lines[1:],
+                details=[*lines[1:_MOST_LINES], *more],
                 hint="nothing was taken over; keep the file and report this, it should not happen",
             )
 

@@ -18,11 +18,6 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(text) <= limit else shown[: limit - 1] + "…"
 
 
-def lines(text: str) -> str:
-    """Return several lines with everything but their line feeds made printable."""
-    return "\n".join(printable(line, 10_000) for line in text.split("\n"))
-
-
 def size(count: int) -> str:
     """Return a number of bytes for people: ``999 B``, ``1.2 MiB``."""
     if count < 1024:

@@ -46,7 +46,8 @@ _SEAL = object()
 # The manifest's schema allows 1,024 credentials and names, and 4,096 measures of a kind, of which
 # one record can add 128.
 _MOST_NAMED = 1024
-_MOST_MEASURES = 4096 - 128
+_MOST_SUMS = 4096
+_MOST_MEASURES = _MOST_SUMS - 128
 _ROLES: dict[FileType, Role] = {"bundle": "exporter", "receipt": "importer"}
 
 
@@ -161,6 +162,25 @@ class Contents:
             or len(self.allowed) + len(kind.unknown_names(record.payload)) > _MOST_NAMED
             or len(measures) > _MOST_MEASURES
         )
+
+    def require_listable(self, *, kind: str, where: str) -> None:
+        """Refuse records as soon as they name more than a manifest can: memory stays bounded.
+
+        Raises:
+            DamagedError: no manifest can be theirs.
+        """
+        for what, found, most in (
+            ("credentials", self.credentials, _MOST_NAMED),
+            ("names outside the known ones", self.allowed, _MOST_NAMED),
+            ("measures of a kind", self.totals.kinds[kind].sums, _MOST_SUMS),
+        ):
+            if len(found) > most:
+                raise DamagedError(
+                    f"the records have more {what} than a manifest can list",
+                    where=where,
+                    expected=f"at most {most}",
+                    found=str(len(found)),
+                )
 
     def as_map(self, catalog: Catalog) -> JsonObject:
         """Return the manifest's fields that follow from the records."""
@@ -299,6 +319,7 @@ def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Co
         catalog.require("record", element, where=where)
         record = Record.from_map(element)
         contents.add(record, check_record(record, catalog, where=where), where=where)
+        contents.require_listable(kind=record.kind, where=where)
     return contents
 
 

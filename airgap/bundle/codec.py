@@ -6,6 +6,7 @@ needed. A value is decoded, encoded again and compared, which catches duplicate 
 second way to write the same value.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,11 @@ _VALUES_FOLLOW = {
 }
 _COUNT_FOLLOWS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 _UNKNOWN = -1
+_UNSIGNED_64 = 0xCF
+# A larger record is looked through before it is built: it could hold a value in each byte, and each
+# takes 64 bytes of memory and more. No schema lets a record hold as many.
+_MOST_UNSEEN = 65_536
+_LARGE_INTEGER = re.compile(rb"\xcf[\x80-\xff]")
 
 
 def encode(value: object) -> bytes:
@@ -96,6 +102,37 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
     Raises:
         DamagedError: as ``decode``, or another number of elements.
     """
+    unpacker, scout = _unpacker(data), _unpacker(data)
+    try:
+        found = unpacker.read_array_header()
+        scout.read_array_header()
+    except (ValueError, msgpack.UnpackException):
+        raise _damaged("chunk", where, "it does not begin with an array") from None
+    start = unpacker.tell()
+    if found != count or data[:start] != array_header(count):
+        raise _damaged("chunk", where, f"{found} records instead of {count}")
+    suspect = _may_hold_large_integer(data)
+    for position in range(count):
+        try:
+            scout.skip()
+            piece = data[start : (end := scout.tell())]
+            problem = None
+            if suspect or len(piece) > _MOST_UNSEEN:
+                problem = _beforehand(piece)
+            value = None if problem else unpacker.unpack()
+        except (ValueError, RecursionError, msgpack.UnpackException) as error:
+            problem = type(error).__name__
+        if problem:
+            raise _damaged("chunk", where, f"record {position}: {problem}")
+        if not _same(value, piece):
+            raise _damaged("chunk", where, f"record {position} is not in its one encoding")
+        start = end
+        yield value
+    if start != len(data):
+        raise _damaged("chunk", where, f"{len(data) - start} bytes after the last record")
+
+
+def _unpacker(data: bytes) -> Any:
     unpacker = msgpack.Unpacker(
         raw=False,
         strict_map_key=True,
@@ -108,27 +145,19 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
         max_ext_len=0,
     )
     unpacker.feed(data)
-    try:
-        found = unpacker.read_array_header()
-    except (ValueError, msgpack.UnpackException):
-        raise _damaged("chunk", where, "it does not begin with an array") from None
-    start = unpacker.tell()
-    if found != count or data[:start] != array_header(count):
-        raise _damaged("chunk", where, f"{found} records instead of {count}")
-    for position in range(count):
-        try:
-            value = unpacker.unpack()
-        except (ValueError, RecursionError, msgpack.UnpackException) as error:
-            raise _damaged("chunk", where, f"record {position}: {type(error).__name__}") from None
-        end = unpacker.tell()
-        if not _same(value, data[start:end]):
-            raise _damaged("chunk", where, f"record {position} is not in its one encoding")
-        if end - start > limits.MAX_RECORD_SIZE:
-            raise _damaged("chunk", where, f"record {position} is larger than allowed")
-        start = end
-        yield value
-    if start != len(data):
-        raise _damaged("chunk", where, f"{len(data) - start} bytes after the last record")
+    return unpacker
+
+
+def _beforehand(data: bytes) -> str | None:
+    """Return what is wrong with an encoded record as far as it can be told without building it."""
+    if len(data) > limits.MAX_RECORD_SIZE:
+        return "larger than allowed"
+    return _scan(data, _MOST_UNSEEN, binary=False)
+
+
+def _may_hold_large_integer(data: bytes) -> bool:
+    """Tell whether an integer beyond 2^63 - 1 may be in there; text has such bytes too."""
+    return bytes([_UNSIGNED_64]) in data and _LARGE_INTEGER.search(data) is not None
 
 
 def _same(value: object, data: bytes) -> bool:
@@ -175,7 +204,7 @@ def _scan(data: bytes, max_objects: int, *, binary: bool) -> str | None:
             return "binary where text belongs"
         position, values = _head(data, position)
         if values == _UNKNOWN:
-            return "a float or an extension type"
+            return "a float, an extension type, or an integer beyond 2^63 - 1"
         if values:
             if len(left) > limits.MAX_DEPTH:
                 return f"nested deeper than {limits.MAX_DEPTH}"
@@ -186,9 +215,14 @@ def _scan(data: bytes, max_objects: int, *, binary: bool) -> str | None:
 
 
 def _head(data: bytes, position: int) -> tuple[int, int]:
-    """Return where the value's next part is, and how many values it holds, or ``_UNKNOWN``."""
+    """Return where the value's next part is, and how many values it holds, or ``_UNKNOWN``.
+
+    Unknown are floats, extension types and integers beyond 2^63 - 1.
+    """
     first = data[position]
     position += 1
+    if first == _UNSIGNED_64 and data[position : position + 1] >= b"\x80":
+        return position, _UNKNOWN
     if first in _BYTES_FOLLOW:
         return position + _BYTES_FOLLOW[first], 0
     if first in _LENGTH_FOLLOWS:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, BinaryIO
 
+import msgpack
 import zstandard
 
 from airgap import limits
@@ -175,8 +176,6 @@ def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:
 
 def _first_object(data: bytes, *, where: str) -> bytes:
     """Return the bytes of the one header encoding that ``data`` begins with."""
-    import msgpack
-
     unpacker = msgpack.Unpacker(
         raw=False, max_buffer_size=limits.MAX_HEADER_SIZE, max_map_len=16, max_array_len=0
     )

@@ -16,7 +16,7 @@ from airgap.errors import AirgapError, MediumError
 from airgap.findings import Finding
 from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
-from airgap.text import lines, printable
+from airgap.text import printable
 from airgap.trust.keys import Passphrase
 
 _RESULT = "airgap.result"
@@ -40,14 +40,18 @@ class Output:
         self.message: str | None = None
         """What ``--message`` said."""
 
-    def say(self, text: str = "") -> None:
-        """Print a line for people."""
+    def say(self, *texts: str) -> None:
+        """Print lines for people, one for each text, or an empty one.
+
+        A line feed within a text is shown as what it is: a name on a stick can't add a line.
+        """
         if not self.quiet:
-            click.echo(lines(text), err=self.as_json)
+            for text in texts or ("",):
+                click.echo(_line(text), err=self.as_json)
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
-        click.echo(lines(f"airgap: warning: {text}"), err=True)
+        click.echo(_line(f"airgap: warning: {text}"), err=True)
 
     def findings(self, found: Iterable[Finding]) -> None:
         """Print findings as warnings."""
@@ -159,7 +163,11 @@ def show_error(error: AirgapError, *, as_json: bool) -> None:
             said.append(f"  {label + ':':<10}{text}")
     said.extend(f"  also:     {text}" for text in error.details)
     said.append(f"airgap: hint: {error.hint}")
-    click.echo(_redact(lines("\n".join(said))), err=True)
+    click.echo(_redact("\n".join(map(_line, said))), err=True)
+
+
+def _line(text: str) -> str:
+    return printable(text, 10_000)
 
 
 def _redact(text: str) -> str:

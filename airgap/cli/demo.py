@@ -116,11 +116,11 @@ class _Demo:
         return list(self._hops(delivered))
 
     def _heading(self, text: str) -> None:
-        self._out.say(f"\n== {text}")
+        self._out.say("", f"== {text}")
 
     def _step(self, arguments: str) -> None:
         """Run one command as a person would, and show it."""
-        self._out.say(f"\n$ airgap {arguments}")
+        self._out.say("", f"$ airgap {arguments}")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AIRGAP_")}
         environment |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         done = subprocess.run(  # noqa: S603
@@ -133,7 +133,7 @@ class _Demo:
             text=True,
             check=False,
         )
-        self._out.say(done.stdout.rstrip())
+        self._out.say(*done.stdout.rstrip().split("\n"))
         if done.returncode:
             click.echo(
                 f"airgap: error: the step ended with exit status {done.returncode}", err=True
@@ -141,7 +141,7 @@ class _Demo:
             raise _StepError(done.returncode)
 
     def _copy(self, source: str, target: str) -> None:
-        self._out.say(f"\n$ cp {source} {target}")
+        self._out.say("", f"$ cp {source} {target}")
         self._folder.joinpath(target).write_bytes(self._folder.joinpath(source).read_bytes())
 
     def _write_credentials(self, source: Path) -> str:
@@ -207,7 +207,7 @@ class _Demo:
 
 def _compare(out: Output, hops: list[tuple[str, Totals]]) -> None:
     names = [name for name, _ in hops]
-    out.say("\n== Totals at every hop\n")
+    out.say("", "== Totals at every hop", "")
     out.table(("kind", "measure", *(f"{name}#" for name in names)), _rows([t for _, t in hops]))
     for (here, mine), (there, theirs) in pairwise(hops):
         mine.require_equal(theirs, here=f"the {here}", there=f"the {there}")

@@ -306,7 +306,9 @@ def _dry_run(out: Output, plan: _Plan) -> None:
         out.say(f"POST {request.url}")
         for name, value in request.headers.items():
             out.say(f"{name}: {value}")
-        out.say(f"\n{body}\n" if body else "")
+        # A body's further lines are set in: none of them can pass for the next request.
+        first, *further = body.split("\n")
+        out.say(*(("", first, *(f"  {line}" for line in further), "") if body else ()))
 
     with intake.copy_of_ledger(plan.home, plan.schemas) as ledger:
         imported, _, standings = plan.take_in(out, ledger)

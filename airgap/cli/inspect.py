@@ -1,5 +1,6 @@
 """``airgap inspect``."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> No
             size = document.file.stream.seek(0, 2)
     except TrustError as error:
         raise with_hint(error) from None
-    out.say(f"Read {file}, {size:,} bytes. Next: airgap cat {file}")
+    out.say(f"Read {file}, {size:,} bytes. Next: airgap cat {shlex.quote(str(file))}")
 
 
 def _show(out: Output, document: Document) -> None:

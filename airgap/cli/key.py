@@ -257,9 +257,9 @@ def _fingerprint(out: Output, home_path: Path, key: str | None, *, words: bool, 
     )
     out.say(public.fingerprint)
     if said is not None:
-        out.say(said)
+        out.say(*said.split("\n"))
     if code is not None:
-        out.say(code)
+        out.say(*code.split("\n"))
 
 
 def _find_public(home_path: Path, key: str | None) -> PublicKey:

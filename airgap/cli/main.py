@@ -1,6 +1,7 @@
 """The ``airgap`` command. Help is shown without loading a single command's module."""
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ import sys
 import click
 
 from airgap import __version__
+from airgap.text import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("airgap.cli.init", "Set up a home, on the isolated host or on the workstation."),
@@ -89,7 +91,11 @@ def main() -> None:
         if "--json" in sys.argv:
             said = {"error": "UsageError", "exit_code": error.exit_code, "hint": "see --help"}
             click.echo(json.dumps({**said, "message": error.format_message()}))
-        error.show()
+        # It quotes what was typed, and a shell types the names on a stick for whoever asks for all.
+        said_by_click = io.StringIO()
+        error.show(said_by_click)
+        for line in said_by_click.getvalue().rstrip("\n").split("\n"):
+            click.echo(printable(line, 10_000), err=True)
         status = error.exit_code
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python must not try to flush the rest.

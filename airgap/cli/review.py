@@ -1,5 +1,6 @@
 """``airgap review``: what leaves, for a person."""
 
+import shlex
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,9 +43,10 @@ def command(out: Output, home_path: Path, bundle: Path) -> None:
     path = home.folder("reviews") / f"{identifier}.txt"
     write_atomically(path, text.encode(), mode=0o600)
     out.result({"bundle_id": identifier, "sheet": str(path), "sheet_sha256": digest})
-    out.say(text.rstrip("\n"))
+    out.say(*text.rstrip("\n").split("\n"))
     out.say("")
     out.say(f"SHA-256 of this sheet: {digest}")
     out.say(
-        f"Wrote {path}. Next: airgap countersign {bundle}, or with --deny --reason TEXT to stop it"
+        f"Wrote {path}. Next: airgap countersign {shlex.quote(str(bundle))}, "
+        "or with --deny --reason TEXT to stop it"
     )

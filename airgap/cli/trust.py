@@ -59,7 +59,9 @@ def _add(
       airgap trust add /media/stick/default.pub --role exporter --source bank-a.prod
     """
     home = open_home(home_path)
-    public = keys.public_from_bytes(keys.read_small(file, "public key"), where=str(file))
+    public = keys.public_from_bytes(
+        keys.read_small(file, "public key", regular=True), where=str(file)
+    )
     if fingerprint is not None:
         require_fingerprint(public, fingerprint)
     if not sources:

@@ -215,12 +215,24 @@ def read_private(path: Path, passphrase: Passphrase) -> PrivateKey:
     return private_from_bytes(data, passphrase, where=str(path))
 
 
-def read_small(path: Path, what: str) -> bytes:
+def read_small(path: Path, what: str, *, regular: bool = False) -> bytes:
     """Return the content of a small file.
+
+    Args:
+        path: the file.
+        what: what it is, for the message.
+        regular: refuse what is no regular file, as for one on a stick, where a pipe would be
+            waited for for ever.
 
     Raises:
         UsageError: it can't be read, or is larger than ``limits.MAX_KEY_FILE``.
     """
+    if regular and path.exists() and not path.is_file():
+        raise UsageError(
+            f"the {what} is not a regular file",
+            where=printable(str(path), 300),
+            hint="look at what it is; a key is a small file",
+        )
     try:
         with path.open("rb") as file:
             data = file.read(MAX_KEY_FILE + 1)
