@@ -205,7 +205,7 @@ def _scan(data: bytes, max_objects: int, *, binary: bool) -> str | None:
         position, values = _head(data, position)
         if values == _UNKNOWN:
             return "a float, an extension type, or an integer beyond 2^63 - 1"
-        if values:
+        if values is not None:
             if len(left) > limits.MAX_DEPTH:
                 return f"nested deeper than {limits.MAX_DEPTH}"
             left.append(values)
@@ -214,20 +214,21 @@ def _scan(data: bytes, max_objects: int, *, binary: bool) -> str | None:
     return None
 
 
-def _head(data: bytes, position: int) -> tuple[int, int]:
+def _head(data: bytes, position: int) -> tuple[int, int | None]:
     """Return where the value's next part is, and how many values it holds, or ``_UNKNOWN``.
 
-    Unknown are floats, extension types and integers beyond 2^63 - 1.
+    A map or an array may hold none; what is neither has None. Unknown are floats, extension types
+    and integers beyond 2^63 - 1.
     """
     first = data[position]
     position += 1
     if first == _UNSIGNED_64 and data[position : position + 1] >= b"\x80":
         return position, _UNKNOWN
     if first in _BYTES_FOLLOW:
-        return position + _BYTES_FOLLOW[first], 0
+        return position + _BYTES_FOLLOW[first], None
     if first in _LENGTH_FOLLOWS:
         end = position + _LENGTH_FOLLOWS[first]
-        return end + int.from_bytes(data[position:end]), 0
+        return end + int.from_bytes(data[position:end]), None
     if first in _VALUES_FOLLOW:
         return position, _VALUES_FOLLOW[first]
     if first in _COUNT_FOLLOWS:

@@ -79,6 +79,7 @@ def test_arbitrary_bytes_give_a_value_or_the_one_error(data):
         ("reserved byte", b"\xc1"),
         ("two values", b"\x01\x02"),
         ("nothing", b""),
+        ("an integer beyond 64 bits with a sign", b"\xcf\x80" + bytes(7)),
         ("count beyond the data", b"\xdd\xff\xff\xff\xff"),
         ("length beyond the data", b"\xc6\xff\xff\xff\xff"),
     ],
@@ -106,9 +107,23 @@ def test_decode_refuses_a_million_nested_arrays_without_building_them():
         decode(b"\x91" * 1_000_000)
 
 
+@pytest.mark.parametrize("innermost", [b"\x90", b"\x80", b"\x91\xc0"])
+def test_decode_takes_the_deepest_nesting_that_is_allowed_and_no_deeper(innermost):
+    decode(b"\x91" * (limits.MAX_DEPTH - 1) + innermost)
+    with pytest.raises(DamagedError, match="nested deeper"):
+        decode(b"\x91" * limits.MAX_DEPTH + innermost)
+
+
 def test_decode_refuses_more_values_than_allowed_without_building_them():
     with pytest.raises(DamagedError, match="more than 10000 values"):
         decode(b"\xdd\x00\x0f\x42\x40" + b"\x90" * 1_000_000)
+
+
+def test_text_with_the_bytes_of_a_large_integer_and_the_largest_integer_are_read():
+    for value in ("Ï\x80 \u03c0 \u03c1", 2**63 - 1, -(2**63)):
+        encoded = codec.encode({"a": value})
+        assert decode(encoded) == {"a": value}
+        assert list(codec.decode_records(b"\x91" + encoded, 1, where="here")) == [{"a": value}]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +138,7 @@ def test_decode_refuses_more_values_than_allowed_without_building_them():
         (b"\x91\x82\xa1a\x01\xa1a\x02", 1),
         (b"\x91\xc4\x01a", 1),
         (b"\x91\xc7\x01\x05x", 1),
+        (b"\x91\x81\xa1a\xcf\x80" + bytes(7), 1),
     ],
 )
 def test_records_of_a_chunk_are_refused(data, count):

@@ -69,6 +69,7 @@ def test_every_link_within_the_documents_leads_somewhere():
         "keys/threats.md",
         "tests/vectors/README.md",
         "tests/benchmarks/README.md",
+        "tests/fuzz/README.md",
     ):
         path = REPOSITORY / page
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
