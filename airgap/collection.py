@@ -228,9 +228,9 @@ class Collection:
     def _number(self, known_as: bytes) -> int | None:
         """Return the number of the record that a source showed under this id, or None."""
         row = self._connection.execute(
-            "SELECT number FROM record WHERE id = ?1"
-            " UNION ALL SELECT number FROM pseudonymised WHERE known_as = ?1 LIMIT 1",
-            (known_as,),
+            "SELECT number FROM record WHERE id = ?"
+            " UNION ALL SELECT number FROM pseudonymised WHERE known_as = ? LIMIT 1",
+            (known_as, known_as),
         ).fetchone()
         return None if row is None else int(row[0])
 

@@ -47,10 +47,10 @@ def stands_unmarked(outbox: Outbox, table: str, row_id: str, backfill_id: str | 
         backfill_id: the export that the row says it is part of.
     """
     done = outbox.database.connection.execute(
-        "UPDATE source_row SET sent_at = NULL, marked_at = iif(?1 IS NULL, NULL, marked_at)"
-        " WHERE table_name = ?2 AND row_id = ?3"
-        " AND (sent_at IS NOT NULL OR ?1 IS NULL AND marked_at IS NOT NULL)",
-        (backfill_id, table, row_id),
+        "UPDATE source_row SET sent_at = NULL, marked_at = iif(? IS NULL, NULL, marked_at)"
+        " WHERE table_name = ? AND row_id = ?"
+        " AND (sent_at IS NOT NULL OR ? IS NULL AND marked_at IS NOT NULL)",
+        (backfill_id, table, row_id, backfill_id),
     )
     return done.rowcount > 0
 

@@ -43,6 +43,7 @@ Passphrase = Callable[[str], bytes | None]
 """Given what the passphrase is for, returns it, or None where there is none to be had."""
 
 _ED25519_SIZE = 64
+_RHO_SIZE = 32
 _HYBRID_PREFIX = b"airgap ed25519+ml-dsa-65 v1\x00"
 _BLOCK = re.compile(
     rb"\s*(-----BEGIN ([A-Z ]+)-----\r?\n[A-Za-z0-9+/=\r\n]+-----END \2-----)\s*", re.ASCII
@@ -374,6 +375,14 @@ def _public(
             "the public key is a point of small order, not in its one form, or no point at all",
             where=where,
             hint="nobody holds the private half of such a key; ask where it came from",
+        )
+    if quantum is not None and not any(quantum.public_bytes_raw()[_RHO_SIZE:]):
+        # With t1 = 0 (FIPS 204, algorithm 22) anybody can make signatures that verify.
+        raise TrustError(
+            "the ML-DSA-65 half of the public key accepts signatures that anybody can make",
+            where=where,
+            expected="a key whose vector t1 is not zero",
+            hint="nobody made such a key by accident; ask where it came from",
         )
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     parts = [key for key in (classical, quantum) if key is not None]

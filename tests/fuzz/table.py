@@ -11,6 +11,7 @@ from fuzz import mutators, recipes, sides, targets
 from airgap import timestamps
 from airgap.collect import otlp_json, otlp_protobuf
 from airgap.trust import store as trust_store
+from airgap.trust.entries import Policy, Revocation, Root
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def _stores() -> list[bytes]:
     first, second = store.keys
     at = timestamps.parse("2026-02-01T00:00:00Z")
     bounded = replace(store.keys[second], not_before=at, not_after=at, sources=("a", "b.c"))
-    other = trust_store.TrustStore({**store.keys, second: bounded}).revoke(first, at, "lost")
+    lost = replace(store.keys[first], revoked=Revocation(at, "lost", None, 7))
+    root = Root(1, ((lost.public, "first"), (bounded.public, "second")))
+    other = trust_store.TrustStore(
+        {first: lost, second: bounded}, 3, at, root, {"*": Policy("*", 1, 2)}
+    )
     path, found = targets._scratch(), []
     try:
         for one in (trust_store.TrustStore({}), store, other):
@@ -81,6 +86,10 @@ def _stores() -> list[bytes]:
     finally:
         path.unlink(missing_ok=True)
     return found
+
+
+def _statements() -> list[bytes]:
+    return [made.encode() for made in targets.golden_statements().values()]
 
 
 def _keys() -> list[bytes]:
@@ -127,6 +136,7 @@ TARGETS: dict[str, Target] = {
     "encoding": Target(targets.encoding, mutators.of_bytes, _encodings, 1500),
     "signatures": Target(targets.signatures, mutators.of_bytes, _envelopes, 1500),
     "trust": Target(targets.trust, mutators.of_json, _stores, 400),
+    "statements": Target(targets.statements, mutators.of_bytes, _statements, 600),
     "public_key": Target(targets.public_key, mutators.of_key, _keys, 1500),
     "json_value": Target(targets.json_value, mutators.of_json, _lines, 3000),
     "json_lines": Target(targets.json_lines, mutators.of_lines, _lines, 300),

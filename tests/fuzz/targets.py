@@ -13,7 +13,10 @@ import json
 import math
 import os
 import struct
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from fuzz import recipes
 
 from airgap import catalog, jsontext, timestamps, verify
 from airgap.bundle import codec, envelope, layout
+from airgap.bundle.envelope import Envelope
 from airgap.capture.contract import Head
 from airgap.capture.door import Door, Site
 from airgap.collect import csvfiles, csvtext, jsonfiles, tables
@@ -30,11 +34,14 @@ from airgap.collect.otlp import LogPolicy
 from airgap.collect.payloads import Rules
 from airgap.errors import AirgapError
 from airgap.records import Record, check_record
-from airgap.trust import keys
+from airgap.trust import approvals, keys, roots, statement, succession
 from airgap.trust import store as trust_store
+from airgap.trust.approvals import Reviews
+from airgap.trust.entries import Place, Root, TrustedKey
 
 SCHEMAS = catalog.load()
 FINGERPRINT = "license:" + "0" * 32
+_STATED = timestamps.parse("2026-01-31T12:00:00Z")
 PLAIN = (type(None), bool, int, str)
 
 
@@ -43,8 +50,8 @@ def golden_trust() -> trust_store.TrustStore:
     """Return a trust store with the golden files' exporter and importer."""
     found = {}
     for name in ("exporter", "importer"):
-        public = keys.from_seed(f"airgap test vector {name} key!".encode()).public
-        found[public.key_id] = trust_store.TrustedKey(
+        public = _private(name).public
+        found[public.key_id] = TrustedKey(
             public,
             (name,),
             ("*",),
@@ -115,7 +122,8 @@ def _ours(data: bytes) -> verify.VerifiedBundle | verify.VerifiedReceipt | Airga
                 raise AssertionError(f"verified, though peek refuses it: {error}") from error
         return error
     is_bundle = opened.header.file_type == "bundle"
-    right, wrong = verify.verify_bundle, verify.verify_receipt
+    # As an import does: held against what the trust store demands.
+    right, wrong = partial(verify.verify_bundle, approvals=()), verify.verify_receipt
     if not is_bundle:
         right, wrong = wrong, right
     try:
@@ -250,9 +258,73 @@ def trust(data: bytes) -> None:
             _hold_key(entry.public)
             assert entry.roles
         trust_store.save(path, found)
-        assert trust_store.load(path, SCHEMAS) == found
+        assert trust_store.load(path, SCHEMAS) == replace(found, version=found.version + 1)
     finally:
         path.unlink(missing_ok=True)
+
+
+@cache
+def _private(name: str) -> keys.PrivateKey:
+    return keys.from_seed(f"airgap test vector {name} key!".encode())
+
+
+@cache
+def golden_statements() -> dict[statement.Kind, Envelope]:
+    """Return one statement of each kind that is believed, by the golden files' published keys."""
+    exporter, importer, stranger = map(_private, ("exporter", "importer", "stranger"))
+    root = Root(2, ((exporter.public, ""), (importer.public, "")))
+    signed = statement.make(
+        "trust",
+        replace(golden_trust(), version=5, root=root).as_map(),
+        [exporter.sign, importer.sign],
+        SCHEMAS,
+    )
+    value = {
+        "bundle_id": "0" * 64,
+        "source": "vector.site",
+        "sequence": 1,
+        "decision": "approve",
+        "review_sha256": None,
+        "comment": None,
+    }
+    _, approval = approvals.make(value, importer.sign, SCHEMAS, now=_STATED)
+    heir = succession.make(exporter, stranger, "vector.site", 2, SCHEMAS, _STATED)
+    return {"trust": signed, "approval": approval, "succession": heir}
+
+
+def statements(data: bytes) -> None:
+    """Hold a statement to be refused, to count for nothing, or to say what a golden one says."""
+    golden = {made.encode() for made in golden_statements().values()}
+    trust = golden_trust()
+    reviewer = replace(trust.keys[_private("importer").public.key_id], roles=("reviewer",))
+    heard = trust.changed(reviewer)
+    believed = False
+    with _named_errors():
+        named = list(trust.keys)
+        following = roots.follows(
+            trust_store.TrustStore({}), data, SCHEMAS, _STATED, named=named, where="fuzz"
+        )
+        believed = following is not None
+    with _named_errors():
+        found = approvals.read(data, SCHEMAS, name="fuzz")
+        place = Place("vector.site", _STATED, 1)
+        reviews = Reviews.of([found], "0" * 64, place, (), heard)
+        believed |= bool(reviews.approved or reviews.denied)
+    with _named_errors():
+        succession.follow(trust, data, SCHEMAS, _STATED, where="fuzz")
+        believed = True
+    if believed:
+        payloads = {made.payload for made in golden_statements().values()}
+        assert envelope.decode(data, where="fuzz").payload in payloads
+    assert believed or data not in golden
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except AirgapError as error:
+        _hold_error(error)
 
 
 def public_key(data: bytes) -> None:

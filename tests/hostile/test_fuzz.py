@@ -14,7 +14,7 @@ from support import REPOSITORY
 from airgap import verify
 from airgap.bundle import codec
 from airgap.records import Totals
-from airgap.trust import keys
+from airgap.trust import keys, points
 
 
 def test_no_input_gives_a_traceback_or_breaks_an_invariant(tmp_path):
@@ -53,7 +53,8 @@ def test_the_same_seed_tries_the_same_inputs(name):
         ("resigned", verify, "_check_declaration", lambda *_, **__: None),
         ("resigned", verify, "_require_exact", lambda *_, **__: 1 / 0),
         ("answered", Totals, "require_equal", lambda *_, **__: None),
-        ("public_key", keys, "_SMALL_ORDER_Y", frozenset()),
+        ("statements", keys.PublicKey, "verifies", lambda *_: True),
+        ("public_key", points, "_SMALL_ORDER_Y", frozenset()),
     ],
 )
 def test_the_fuzzer_finds_a_defect_that_is_put_there(monkeypatch, name, place, attribute, defect):

@@ -122,6 +122,7 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
         ("cat", *home, site.stick / f"{SOURCE}-000001.airgap"),
         ("verify", *home, site.stick),
         ("status", *home),
+        ("media", "list"),
         *with_reviewer(site),
         *with_roots(site),
     ]

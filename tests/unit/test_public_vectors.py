@@ -33,17 +33,19 @@ def ed25519(pem: bytes) -> Verifies | None:
 
 
 def ml_dsa_65(raw: bytes) -> Verifies | None:
-    """Return a public key's verification, without context; TODAY: cryptography's.
+    """Return the verification of the ML-DSA-65 half of a hybrid key that is enrolled with it.
 
-    A key whose vector t1 is zero accepts signatures that anybody can make, so enrolment must refuse it.
+    A whole hybrid signature is over a message of its own, which no published case can be.
     """
+    from cryptography.hazmat.primitives import serialization as ser
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
     try:
-        key = MLDSA65PublicKey.from_public_bytes(raw)
-    except ValueError:
-        return None
-    if not any(raw[32:]):
+        half = MLDSA65PublicKey.from_public_bytes(raw)
+        pem = half.public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPublicKeyInfo)
+        other = keys.from_seed(bytes(32)).public.pem.encode()
+        key = keys.public_from_bytes(other + pem, where="vector")._quantum
+    except (ValueError, TrustError):
         return None
 
     def verifies(signature: bytes, message: bytes) -> bool:
