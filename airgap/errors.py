@@ -4,6 +4,7 @@ AirgapError                 1  unexpected
 ├── UsageError              2  the command was not called as it can be
 ├── InputRefusedError       3  a record or file breaks a schema, or holds an unknown name
 ├── TrustError              4  signature, key, role, source or credential
+│   └── SealedError         4  sealed, and the key that opens it is not to be had here
 ├── DamagedError            5  damaged, or inconsistent with itself
 ├── PartialDeliveryError    6  dead letters, or records in doubt
 ├── UnreachableError        7  the beacon could not be reached; nothing is lost, resume later
@@ -83,6 +84,10 @@ class TrustError(AirgapError):
 
     exit_code = 4
     next_step = "nothing was taken over; ask whoever holds the key"
+
+
+class SealedError(TrustError):
+    """A bundle is sealed, and the key that opens it is not here, or its passphrase is not."""
 
 
 class DamagedError(AirgapError):

@@ -1,7 +1,7 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -11,6 +11,7 @@ from tempfile import NamedTemporaryFile
 from airgap import __version__, carrier, media, timestamps, verify, windows
 from airgap.bundle import reader
 from airgap.bundle.layout import FORMAT, Header, footer
+from airgap.bundle.sealing import FILE_KEY_SIZE, Context, FileKey, Sealing
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
@@ -20,6 +21,7 @@ from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
 from airgap.records import Record, Totals
 from airgap.trust.keys import PrivateKey
+from airgap.trust.recipients import Opener, Recipient
 from airgap.trust.store import TrustStore
 from airgap.windows import Timeline
 
@@ -40,6 +42,7 @@ class Made:
         size: of the file, in bytes.
         timeline: the windows of its records.
         no_usage: the time that it declares to be without usage, or None.
+        sealed_to: ids of the keys that open it; none where it is not sealed.
     """
 
     bundle: StoredBundle
@@ -48,6 +51,26 @@ class Made:
     size: int
     timeline: Timeline
     no_usage: JsonObject | None
+    sealed_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Seals the bundles of one export, each with a file key of its own.
+
+    Args:
+        recipients: who can open them, all different, 1 to ``limits.MAX_RECIPIENTS``.
+        random_bytes: returns so many bytes that nobody can guess.
+    """
+
+    recipients: tuple[Recipient, ...]
+    random_bytes: Callable[[int], bytes]
+
+    def begin(self, header: Header, context: Context) -> tuple[Header, FileKey]:
+        """Return the header of one sealed bundle, and its file key."""
+        key = FileKey(self.random_bytes(FILE_KEY_SIZE))
+        wrapped = tuple(key.wrapped_by(r.wrap, context) for r in self.recipients)
+        return replace(header, sealing=Sealing(key.commitment, wrapped)), key
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +90,7 @@ class Maker:
         header: of the files.
         message: what the bundles say for people, or None.
         no_usage: the time that the bundle declares to be without usage, or None.
+        seal: seals the bundles that hold records, or None.
 
     Raises:
         TrustError: a key may not sign for this source.
@@ -83,6 +107,7 @@ class Maker:
     header: Header
     message: str | None
     no_usage: JsonObject | None = None
+    seal: Seal | None = None
 
     def make(self, max_size: int) -> Made | None:
         """Make the next bundle, or return None where nothing waits and nothing is declared.
@@ -95,8 +120,11 @@ class Maker:
             return None
         sequence, previous, first = outbox.next_bundle()
         name, last = file_name(outbox.source, sequence), first - 1
+        header, file_key = self.header, None
+        if self.seal is not None and self.no_usage is None:
+            header, file_key = self.seal.begin(header, Context(outbox.source, sequence))
         with written_whole(self.home.folder("bundles") / name) as stream:
-            writer, contents = Writer(stream, self.header), verify.Contents()
+            writer, contents = Writer(stream, header, file_key), verify.Contents()
             if self.no_usage is None:
                 last = _write_records(writer, contents, outbox, self.catalog, first, max_size)
             writer.finish(
@@ -115,7 +143,13 @@ class Maker:
                 },
                 [key.sign for key in self.keys],
             )
-            bundle = verify.verify_bundle(stream, name=name, trust=self.trust, catalog=self.catalog)
+            bundle = verify.verify_bundle(
+                stream,
+                name=name,
+                trust=self.trust,
+                catalog=self.catalog,
+                opener=_with(file_key),
+            )
             outbox.totals(first, last).require_equal(
                 bundle.totals, here="the outbox", there="the bundle"
             )
@@ -125,7 +159,13 @@ class Maker:
         )
         outbox.add_bundle(stored, bundle.envelope.payload, bundle.timeline)
         return Made(
-            stored, bundle.totals, bundle.manifest["period"], size, bundle.timeline, self.no_usage
+            stored,
+            bundle.totals,
+            bundle.manifest["period"],
+            size,
+            bundle.timeline,
+            self.no_usage,
+            () if header.sealing is None else tuple(r.key_id for r in header.sealing.recipients),
         )
 
 
@@ -247,9 +287,9 @@ def sign_again(maker: Maker, bundle: StoredBundle) -> None:
             left -= len(part)
         data = signed.encode()
         stream.write(data + footer(file.envelope_offset, len(data)))
-        verify.verify_bundle(
-            stream, name=bundle.file_name, trust=maker.trust, catalog=maker.catalog
-        )
+        # Whoever sealed it can't open it any more.
+        check = verify.verify_bundle if file.header.sealing is None else verify.verify_unopened
+        check(stream, name=bundle.file_name, trust=maker.trust, catalog=maker.catalog)
 
 
 def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Finding]:
@@ -361,6 +401,13 @@ def _write_records(
         writer.add(record.as_map())
         last = number
     return last
+
+
+def _with(file_key: FileKey | None) -> Opener | None:
+    """Return an opener that has the key already: whoever made the bundle checks it as a recipient."""
+    if file_key is None:
+        return None
+    return lambda sealing, _context, where: file_key.committed(sealing, where=where)
 
 
 def _size_bound(record: Record) -> int:

@@ -6,8 +6,11 @@ The specification (``schemas/README.md``, section Limits) gives the same numbers
 MAX_FILE_SIZE = 8 * 1024**3
 """Largest bundle or receipt file."""
 
-MAX_HEADER_SIZE = 1024
-"""Largest encoded header map."""
+MAX_HEADER_SIZE = 32 * 1024
+"""Largest encoded header map; a recipient takes up to 2.5 KiB of it."""
+
+MAX_RECIPIENTS = 8
+"""Most recipients of a sealed file; the header's schema holds it."""
 
 MAX_ENVELOPE_SIZE = 16 * 1024**2
 """Largest encoded envelope, the manifest included."""

@@ -10,9 +10,13 @@ file takes one of these: nothing unverified can be acted on by mistake.
     5  every signer may sign for that source, time and sequence, one has the demanded role; and, for
        whoever delivers a bundle, as many exporters signed and reviewers approved as the trust store
        demands, and none denied
-    6  every chunk has its digest, decodes, and every element passes its schemas
+    6  every chunk has its digest, opens where it is sealed, decodes, and every element passes its
+       schemas
     7  totals, period, credentials and allowed names are those of the elements; who declares no
        usage holds none
+
+A sealed bundle that nobody here can open is verified as far as it can be: steps 1 to 5, and every
+chunk's digest. That makes an ``UnopenedBundle``, which nothing acts on.
 """
 
 import json
@@ -26,6 +30,7 @@ from airgap.bundle import reader
 from airgap.bundle.envelope import PAYLOAD_TYPES, Envelope
 from airgap.bundle.layout import FileType
 from airgap.bundle.reader import OpenFile
+from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.errors import DamagedError, InputRefusedError
 from airgap.records import (
@@ -39,6 +44,7 @@ from airgap.records import (
 from airgap.trust import approvals as approving
 from airgap.trust.approvals import Approval, Reviews
 from airgap.trust.entries import Place, Role, TrustedKey
+from airgap.trust.recipients import Opener, cannot_open
 from airgap.trust.store import TrustStore
 from airgap.windows import Declaration, Timeline, micros
 
@@ -61,11 +67,14 @@ class _Verified:
         manifest: JsonObject,
         signers: tuple[TrustedKey, ...],
         catalog: Catalog,
+        file_key: FileKey | None = None,
     ) -> None:
         if seal is not _SEAL:
             raise TypeError(f"{type(self).__name__} is only made by verification")
         self._file = file
         self._catalog = catalog
+        self.file_key = file_key
+        """What opens the chunks of a sealed bundle."""
         self.manifest = manifest
         self.signers = signers
 
@@ -94,6 +103,11 @@ class _Verified:
         """Totals of the manifest."""
         return Totals.from_map(self.manifest["totals"])
 
+    @property
+    def sealing(self) -> Sealing | None:
+        """Who can open it, or None where it is not sealed."""
+        return self._file.header.sealing
+
 
 class VerifiedBundle(_Verified):
     """A bundle of which every check held."""
@@ -121,9 +135,19 @@ class VerifiedBundle(_Verified):
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """Yield id (16 bytes) and record, in order; chunk digests are checked again."""
-        for element in reader.elements(self._file, self.manifest):
+        for element in reader.elements(self._file, self.manifest, self.file_key):
             record = Record.from_map(element)
             yield record_id(self.source, record, self._catalog.kind(record.kind)), record
+
+
+class UnopenedBundle(_Verified):
+    """A sealed bundle of which everything held that can be checked without opening it.
+
+    Its totals, period and names are what the signer says; nobody here has seen a record.
+    """
+
+    reviews: Reviews | None = None
+    """Who approved of it, where the trust store's demands were held against it; else None."""
 
 
 class VerifiedReceipt(_Verified):
@@ -200,6 +224,7 @@ def verify_bundle(
     trust: TrustStore,
     catalog: Catalog,
     approvals: Sequence[Approval] | None = None,
+    opener: Opener | None = None,
 ) -> VerifiedBundle:
     """Return a bundle after all seven steps.
 
@@ -210,26 +235,74 @@ def verify_bundle(
         catalog: schemas and kinds.
         approvals: what was found beside it, to be held against what the trust store demands; None
             leaves that out, for who does not deliver it.
+        opener: finds the key of a sealed bundle; asked only once its signatures hold.
 
     Raises:
         DamagedError: it is damaged or contradicts itself.
-        TrustError: a signature does not count, or one that is demanded is missing.
+        TrustError: a signature does not count, one that is demanded is missing, or the bundle is
+            sealed to others.
         InputRefusedError: a schema is violated.
     """
     file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
-    reviews = None
-    if approvals is not None:
-        place, source = _place(manifest), manifest["source"]
-        reviews = Reviews.of(approvals, file.envelope.document_id, place, signers, trust)
-        policy = trust.policy(source)
-        approving.require(policy, signers, reviews, source, trust, where=name)
-    contents = _read_contents(file, manifest, catalog)
+    reviews = _reviewed(file, manifest, signers, trust, approvals)
+    file_key = open_sealing(file, manifest, opener)
+    contents = _read_contents(file, manifest, catalog, file_key)
     _check_declaration(manifest, where=name)
-    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog)
+    bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog, file_key)
     bundle.reviews = reviews
     bundle.timeline = contents.timeline
     bundle.warnings = _compare(manifest, contents.as_map(catalog), where=name)
     return bundle
+
+
+def verify_unopened(
+    stream: BinaryIO,
+    *,
+    name: str,
+    trust: TrustStore,
+    catalog: Catalog,
+    approvals: Sequence[Approval] | None = None,
+) -> UnopenedBundle:
+    """Return a sealed bundle after all that can be checked without its key.
+
+    Arguments and errors as ``verify_bundle``.
+
+    Raises:
+        ValueError: it is not sealed.
+    """
+    file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
+    if file.header.sealing is None:
+        raise ValueError("the bundle is not sealed")
+    reviews = _reviewed(file, manifest, signers, trust, approvals)
+    for _ in reader.chunks(file, manifest):
+        pass
+    _check_declaration(manifest, where=name)
+    unopened = UnopenedBundle(_SEAL, file, manifest, signers, catalog)
+    unopened.reviews = reviews
+    counted = sum(total.records for total in unopened.totals.kinds.values())
+    if counted != manifest["records"]:
+        raise DamagedError(
+            "the manifest's totals count another number of records than its chunks",
+            where=name,
+            expected=str(manifest["records"]),
+            found=str(counted),
+        )
+    return unopened
+
+
+def open_sealing(file: OpenFile, manifest: JsonObject, opener: Opener | None) -> FileKey | None:
+    """Return what opens a file's chunks, or None where they are not sealed.
+
+    Raises:
+        TrustError: nobody here can open them.
+        DamagedError: what the header tells the recipient is not right.
+    """
+    sealing = file.header.sealing
+    if sealing is None:
+        return None
+    if opener is None:
+        raise cannot_open(sealing, [], where=file.name)
+    return opener(sealing, Context(manifest["source"], manifest["sequence"]), file.name)
 
 
 def declared(manifest: JsonObject) -> Declaration | None:
@@ -311,9 +384,32 @@ def _place(manifest: JsonObject) -> Place:
     return Place(manifest["source"], made_at, sequence)
 
 
-def _read_contents(file: OpenFile, manifest: JsonObject, catalog: Catalog) -> Contents:
+def _reviewed(
+    file: OpenFile,
+    manifest: JsonObject,
+    signers: tuple[TrustedKey, ...],
+    trust: TrustStore,
+    approvals: Sequence[Approval] | None,
+) -> Reviews | None:
+    """Hold a bundle against what the trust store demands, where that is asked.
+
+    Raises:
+        TrustError: signatures are missing, or a reviewer denied it.
+    """
+    if approvals is None:
+        return None
+    source = manifest["source"]
+    identifier = file.envelope.document_id
+    reviews = Reviews.of(approvals, identifier, _place(manifest), signers, trust)
+    approving.require(trust.policy(source), signers, reviews, source, trust, where=file.name)
+    return reviews
+
+
+def _read_contents(
+    file: OpenFile, manifest: JsonObject, catalog: Catalog, file_key: FileKey | None
+) -> Contents:
     contents = Contents()
-    for position, element in enumerate(reader.elements(file, manifest)):
+    for position, element in enumerate(reader.elements(file, manifest, file_key)):
         where = f"{file.name}, record {position}"
         _require_exact(element, where=where)
         catalog.require("record", element, where=where)

@@ -39,6 +39,7 @@ def beacon(schemas: catalog.Catalog) -> Iterator[RehearsalBeacon]:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AIRGAP_LICENSE_KEY", "AIRGAP_API_KEY", "AIRGAP_PASSPHRASE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AIRGAP_SEALING_PASSPHRASE", raising=False)
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIRGAP_HOME", str(tmp_path / "no-home"))

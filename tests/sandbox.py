@@ -265,11 +265,21 @@ def _verdicts(trust: str, files: Sequence[str]) -> Callable[[], list[Any]]:
     """Return what verifies the files, each opened already, with every module loaded."""
     from airgap import catalog, verify
     from airgap.errors import AirgapError
-    from airgap.trust import store
+    from airgap.trust import recipients, store
 
     schemas = catalog.load()
     schemas.prepare()
     trusted = store.load(Path(trust), schemas)
+    seeds = json.loads((Path(__file__).parent / "vectors" / "index.json").read_bytes())[
+        "recipients"
+    ]["hybrid"]
+    key = recipients.from_seeds(
+        seeds["x25519_ascii"].encode(), seeds["mlkem768_seed_ascii"].encode()
+    )
+
+    def opener(sealing: Any, context: Any, where: str) -> Any:
+        return key.unwrap(sealing, context, where=where)
+
     streams: list[BinaryIO] = [open(name, "rb") for name in files]  # noqa: SIM115, PTH123
 
     def verdict(stream: BinaryIO) -> Any:
@@ -279,7 +289,9 @@ def _verdicts(trust: str, files: Sequence[str]) -> Callable[[], list[Any]]:
                 receipt = verify.verify_receipt(stream, name=name, trust=trusted, catalog=schemas)
                 ids = [bytes.fromhex(outcome["id"]) for outcome in receipt.outcomes()]
                 return [receipt.document_id, len(ids), sha256(b"".join(ids)).hexdigest()]
-            bundle = verify.verify_bundle(stream, name=name, trust=trusted, catalog=schemas)
+            bundle = verify.verify_bundle(
+                stream, name=name, trust=trusted, catalog=schemas, opener=opener
+            )
             ids = [identifier for identifier, _ in bundle.records()]
             return [bundle.document_id, len(ids), sha256(b"".join(ids)).hexdigest()]
         except AirgapError as error:

@@ -11,6 +11,7 @@ writing. The whole file is held in memory. zstandard is needed for compressed fi
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 import struct
@@ -25,8 +26,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgpack
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 PREAMBLE = b"\xc4\x0c\x89airgap\r\n\x1a\n\x01"
@@ -36,7 +40,7 @@ PAYLOAD_TYPE = "application/vnd.airgap.{}.v1+msgpack"
 ROLES = {"bundle": "exporter", "receipt": "importer"}
 ANSWER = 8  # the number that Refused gives to what comes after the seven steps
 
-MAX_FILE, MAX_HEADER, MAX_ENVELOPE, MAX_SIGNATURES = 8_589_934_592, 1_024, 16_777_216, 8
+MAX_FILE, MAX_HEADER, MAX_ENVELOPE, MAX_SIGNATURES = 8_589_934_592, 32_768, 16_777_216, 8
 MAX_DEPTH, MAX_ENTRIES, MAX_TEXT, MAX_ELEMENT = 8, 4_096, 4_194_304, 6_291_456
 MAX_INTEGER = 2**63 - 1
 
@@ -82,6 +86,48 @@ class TrustedKey:
 
 
 @dataclass(frozen=True)
+class OpeningKey:
+    """A recipient's private key; one with an ML-KEM-768 half is a hybrid one."""
+
+    x25519: X25519PrivateKey
+    mlkem768: MLKEM768PrivateKey | None = None
+
+    @property
+    def suite(self) -> str:
+        """What a header calls its suite."""
+        return "x25519" if self.mlkem768 is None else "mlkem768-x25519"
+
+    @property
+    def key_id(self) -> str:
+        """Over the halves' SubjectPublicKeyInfos, one after the other."""
+        halves = [half for half in (self.mlkem768, self.x25519) if half is not None]
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return _sha256(b"".join(half.public_key().public_bytes(*form) for half in halves))
+
+    def unwrap(self, wrapped: bytes, info: bytes, aad: bytes = b"") -> bytes:
+        """HPKE's opening in base mode (RFC 9180), with HKDF-SHA256 and ChaCha20-Poly1305."""
+        size = 32 if self.mlkem768 is None else 1120
+        enc, ciphertext = wrapped[:size], wrapped[size:]
+        kem = 0x0020 if self.mlkem768 is None else 0x647A
+        key, nonce = _hpke_schedule(kem, self._decapsulate(enc), info)
+        try:
+            return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, aad)
+        except InvalidTag:
+            raise ValueError("the wrapped key does not open") from None
+
+    def _decapsulate(self, enc: bytes) -> bytes:
+        own = self.x25519.public_key().public_bytes_raw()
+        theirs = enc[-32:]
+        shared = self.x25519.exchange(X25519PublicKey.from_public_bytes(theirs))
+        if self.mlkem768 is None:  # RFC 9180, 4.1
+            suite = b"KEM" + (0x0020).to_bytes(2)
+            prk = _labeled_extract(suite, b"", b"eae_prk", shared)
+            return _labeled_expand(suite, prk, b"shared_secret", theirs + own, 32)
+        quantum_safe = self.mlkem768.decapsulate(enc[:-32])
+        return hashlib.sha3_256(quantum_safe + shared + theirs + own + b"\\.//^\\").digest()
+
+
+@dataclass(frozen=True)
 class Rules:
     """The endpoint catalogue's kinds and all JSON Schemas, by file name without its endings."""
 
@@ -109,14 +155,18 @@ class Document:
     signers: frozenset[str]
 
 
-def read(path: Path, keys: Iterable[TrustedKey], rules: Rules) -> Document:
+def read(
+    path: Path, keys: Iterable[TrustedKey], rules: Rules, opening: Iterable[OpeningKey] = ()
+) -> Document:
     """Verify a file; too big a one is refused before it is read."""
     if path.stat().st_size > MAX_FILE:
         raise Refused(1, "the file is larger than the limit")
-    return verify(path.read_bytes(), keys, rules)
+    return verify(path.read_bytes(), keys, rules, opening)
 
 
-def verify(data: bytes, keys: Iterable[TrustedKey], rules: Rules) -> Document:
+def verify(
+    data: bytes, keys: Iterable[TrustedKey], rules: Rules, opening: Iterable[OpeningKey] = ()
+) -> Document:
     """Take the seven steps in order; the first that fails raises Refused with its number."""
     with _step(1):
         header, header_end, envelope, envelope_start = _frame(data, rules)
@@ -132,15 +182,19 @@ def verify(data: bytes, keys: Iterable[TrustedKey], rules: Rules) -> Document:
         check_schema(rules.schemas[f"{file_type}-manifest"], manifest)
         _need(manifest["header_sha256"] == _sha256(data[:header_end]), "header_sha256 is wrong")
         chunks = _chunks(data, manifest, header_end, envelope_start)
+        _need(header["sealing"] is None or len(chunks) > 0, "nothing is sealed")
     with _step(5):
         source, at = manifest["source"], datetime.fromisoformat(manifest["created_at"])
         _need(all(key.may_sign(source, at) for key in signers), "a signer may not sign this")
         _need(any(ROLES[file_type] in key.roles for key in signers), "no signer has the role")
     with _step(6):
+        chunk_key = _chunk_key(header["sealing"], manifest, opening)
         elements = tuple(
             element
-            for entry, chunk in zip(manifest["chunks"], chunks, strict=True)
-            for element in _elements(entry, chunk, header, rules)
+            for number, (entry, chunk) in enumerate(zip(manifest["chunks"], chunks, strict=True))
+            for element in _elements(
+                entry, chunk, header, rules, _opener(chunk_key, number, len(chunks))
+            )
         )
     with _step(7):
         if file_type == "bundle":
@@ -259,6 +313,7 @@ _KEYWORDS: Mapping[str, tuple[type, Callable[[Any, Any], bool]]] = {
     "pattern": (str, lambda want, v: re.fullmatch(want, v) is not None),
     # Where there is a format there is a pattern, so that only the calendar is left to check.
     "format": (str, lambda want, v: want == "uuid" or bool(datetime.fromisoformat(v))),
+    "minItems": (list, lambda want, v: len(v) >= want),
     "maxItems": (list, lambda want, v: len(v) <= want),
     "uniqueItems": (list, lambda _, v: len(set(map(canonical_json, v))) == len(v)),
     "maxProperties": (dict, lambda want, v: len(v) <= want),
@@ -337,6 +392,10 @@ def _frame(data: bytes, rules: Rules) -> tuple[dict[str, Any], int, dict[str, An
     header_end = len(PREAMBLE) + unpacker.tell()
     header = decode(data[len(PREAMBLE) : header_end])
     check_schema(rules.schemas["header"], header)
+    if header["sealing"] is not None:
+        _need(header["file_type"] == "bundle", "a receipt is sealed")
+        ids = [recipient["key_id"] for recipient in header["sealing"]["recipients"]]
+        _need(len(set(ids)) == len(ids), "a recipient is named twice")
 
     envelope = decode(data[start:footer_start], (str, bytes))
     _check_fields(envelope, {"payload_type": str, "payload": bytes, "signatures": list})
@@ -380,11 +439,78 @@ def _chunks(data: bytes, manifest: Mapping[str, Any], start: int, end: int) -> l
     return [data[first:last] for first, last in pairwise(ends)]
 
 
+def _chunk_key(
+    sealing: Mapping[str, Any] | None, manifest: Mapping[str, Any], opening: Iterable[OpeningKey]
+) -> bytes | None:
+    """What opens the chunks, if one of the keys is a recipient's; None where nothing is sealed."""
+    if sealing is None:
+        return None
+    told = {recipient["key_id"]: recipient for recipient in sealing["recipients"]}
+    key = next((key for key in opening if key.key_id in told), None)
+    if key is None:
+        raise ValueError("sealed to others")
+    entry = told[key.key_id]
+    _need(entry["suite"] == key.suite, "the suite is not the key's")
+    names = ("airgap file key v1", manifest["source"], str(manifest["sequence"]))
+    file_key = key.unwrap(bytes.fromhex(entry["wrapped"]), "\0".join(names).encode())
+    _need(len(file_key) == 32, "a file key has 32 bytes")
+    commitment = _hkdf(file_key, b"airgap key commitment v1").hex()
+    _need(commitment == sealing["commitment"], "the header commits to another key")
+    return _hkdf(file_key, b"airgap chunk key v1")
+
+
+def _opener(key: bytes | None, number: int, count: int) -> Callable[[bytes], bytes]:
+    """What makes a sealed chunk of this place, of so many, the chunk."""
+
+    def opened(chunk: bytes) -> bytes:
+        if key is None:
+            return chunk
+        nonce = number.to_bytes(11) + bytes([number == count - 1])
+        try:
+            return ChaCha20Poly1305(key).decrypt(nonce, chunk, None)
+        except InvalidTag:
+            raise ValueError("a chunk does not open in its place") from None
+
+    return opened
+
+
+def _hkdf(key: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 without salt (RFC 5869), 32 bytes."""
+    prk = hmac.digest(bytes(32), key, "sha256")
+    return hmac.digest(prk, info + b"\x01", "sha256")
+
+
+def _labeled_extract(suite: bytes, salt: bytes, label: bytes, key: bytes) -> bytes:
+    return hmac.digest(salt, b"HPKE-v1" + suite + label + key, "sha256")
+
+
+def _labeled_expand(suite: bytes, prk: bytes, label: bytes, info: bytes, size: int) -> bytes:
+    told = size.to_bytes(2) + b"HPKE-v1" + suite + label + info
+    return hmac.digest(prk, told + b"\x01", "sha256")[:size]
+
+
+def _hpke_schedule(kem: int, shared: bytes, info: bytes) -> tuple[bytes, bytes]:
+    """Key and nonce of the first message in base mode (RFC 9180, 5.1)."""
+    suite = b"HPKE" + kem.to_bytes(2) + (1).to_bytes(2) + (3).to_bytes(2)
+    told = b"\0" + _labeled_extract(suite, b"", b"psk_id_hash", b"")
+    told += _labeled_extract(suite, b"", b"info_hash", info)
+    secret = _labeled_extract(suite, shared, b"secret", b"")
+    return (
+        _labeled_expand(suite, secret, b"key", told, 32),
+        _labeled_expand(suite, secret, b"base_nonce", told, 12),
+    )
+
+
 def _elements(
-    entry: Mapping[str, Any], packed: bytes, header: Mapping[str, Any], rules: Rules
+    entry: Mapping[str, Any],
+    packed: bytes,
+    header: Mapping[str, Any],
+    rules: Rules,
+    opened: Callable[[bytes], bytes],
 ) -> Iterator[dict[str, Any]]:
     chunk = decode(packed, (bytes,))
     _need(type(chunk) is bytes and _sha256(chunk) == entry["sha256"], "a chunk has another digest")
+    chunk = opened(chunk)
     array = chunk if header["compression"] == "none" else _expand(chunk, entry["expanded"])
     _need(len(array) == entry["expanded"], "a chunk does not have its size")
     elements = decode(array)

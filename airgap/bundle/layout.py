@@ -15,6 +15,7 @@ from typing import Literal
 
 from airgap import limits
 from airgap.bundle import codec
+from airgap.bundle.sealing import Sealing
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError
 
@@ -36,6 +37,7 @@ class Header:
     file_type: FileType
     compression: Compression = "zstd"
     chunk_size: int = limits.CHUNK_TARGET
+    sealing: Sealing | None = None
 
     def as_map(self) -> JsonObject:
         """Return the header as it stands in the file (``schemas/header.schema.json``)."""
@@ -44,7 +46,7 @@ class Header:
             "file_type": self.file_type,
             "compression": self.compression,
             "chunk_size": self.chunk_size,
-            "sealing": None,
+            "sealing": None if self.sealing is None else self.sealing.as_map(),
         }
 
     def encode(self) -> bytes:
@@ -56,12 +58,19 @@ def decode_header(data: bytes, catalog: Catalog, *, where: str) -> Header:
     """Return the header that ``data`` encodes.
 
     Raises:
-        DamagedError: it can't be decoded.
+        DamagedError: it can't be decoded, or names a recipient twice, or seals a receipt.
         InputRefusedError: it breaks its schema, for instance by an unknown compression.
     """
-    value = codec.decode(data, what="header", where=where, max_objects=32)
+    most = 32 + 7 * limits.MAX_RECIPIENTS
+    value = codec.decode(data, what="header", where=where, max_objects=most)
     catalog.require("header", value, where=f"{where}, header", hint="a newer airgap may read it")
-    return Header(value["file_type"], value["compression"], value["chunk_size"])
+    sealing = None if value["sealing"] is None else Sealing.from_map(value["sealing"])
+    if sealing is not None:
+        if value["file_type"] != "bundle":
+            raise DamagedError("a receipt is sealed", where=where, expected="sealing null")
+        if len({r.key_id for r in sealing.recipients}) != len(sealing.recipients):
+            raise DamagedError("the header names a recipient twice", where=f"{where}, header")
+    return Header(value["file_type"], value["compression"], value["chunk_size"], sealing)
 
 
 def check_preamble(data: bytes, *, where: str) -> None:

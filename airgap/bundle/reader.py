@@ -17,6 +17,7 @@ from airgap import limits
 from airgap.bundle import codec, envelope, layout
 from airgap.bundle.envelope import Envelope
 from airgap.bundle.layout import Header
+from airgap.bundle.sealing import FileKey
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import DamagedError, InputRefusedError
 
@@ -119,6 +120,12 @@ def decode_manifest(file: OpenFile, catalog: Catalog) -> JsonObject:
             found=f"byte {file.envelope_offset}",
             hint="copy the file from its origin again",
         )
+    if file.header.sealing is not None and not manifest["chunks"]:
+        raise DamagedError(
+            "the file is sealed, and there is nothing in it",
+            where=file.name,
+            expected="at least one chunk, the last of which says that it is",
+        )
     counted = sum(c["records"] for c in manifest["chunks"])
     if counted != manifest["records"]:
         raise DamagedError(
@@ -130,27 +137,52 @@ def decode_manifest(file: OpenFile, catalog: Catalog) -> JsonObject:
     return manifest
 
 
-def elements(file: OpenFile, manifest: JsonObject) -> Iterator[Any]:
-    """Yield every element, in order; each chunk's digest is checked before it is decompressed.
+def elements(
+    file: OpenFile, manifest: JsonObject, file_key: FileKey | None = None
+) -> Iterator[Any]:
+    """Yield every element, in order; each chunk's digest is checked before anything else.
+
+    Args:
+        file: the file.
+        manifest: its manifest.
+        file_key: what opens the chunks of a sealed file; needed there, and only there.
 
     Raises:
-        DamagedError: a chunk is not the one that was signed, or can't be decoded.
+        DamagedError: a chunk is not the one that was signed, or can't be opened or decoded.
+    """
+    if (file.header.sealing is None) != (file_key is None):
+        raise ValueError("a file key goes with a file that is sealed")
+    last = len(manifest["chunks"]) - 1
+    for number, data in enumerate(chunks(file, manifest)):
+        chunk, where = manifest["chunks"][number], f"{file.name}, chunk {number}"
+        opened = (
+            data
+            if file_key is None
+            else file_key.open(number, data, last=number == last, where=where)
+        )
+        expanded = _expand(opened, chunk["expanded"], file.header, where=where)
+        yield from codec.decode_records(expanded, chunk["records"], where=where)
+
+
+def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
+    """Yield every chunk as it stands in the file, in order, after a check of its digest.
+
+    Raises:
+        DamagedError: a chunk is not the one that was signed.
     """
     file.stream.seek(file.header_size)
     for number, chunk in enumerate(manifest["chunks"]):
-        where = f"{file.name}, chunk {number}"
         head = layout.chunk_head(chunk["size"])
         data = file.stream.read(len(head) + chunk["size"])
         if not data.startswith(head) or sha256(data[len(head) :]).hexdigest() != chunk["sha256"]:
             raise DamagedError(
                 "a chunk is not the one that was signed",
-                where=where,
+                where=f"{file.name}, chunk {number}",
                 expected=chunk["sha256"],
                 found="other bytes",
                 hint="copy the file from its origin again",
             )
-        expanded = _expand(data[len(head) :], chunk["expanded"], file.header, where=where)
-        yield from codec.decode_records(expanded, chunk["records"], where=where)
+        yield data[len(head) :]
 
 
 def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:
@@ -177,7 +209,10 @@ def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:
 def _first_object(data: bytes, *, where: str) -> bytes:
     """Return the bytes of the one header encoding that ``data`` begins with."""
     unpacker = msgpack.Unpacker(
-        raw=False, max_buffer_size=limits.MAX_HEADER_SIZE, max_map_len=16, max_array_len=0
+        raw=False,
+        max_buffer_size=limits.MAX_HEADER_SIZE,
+        max_map_len=16,
+        max_array_len=limits.MAX_RECIPIENTS,
     )
     unpacker.feed(data)
     try:

@@ -10,6 +10,7 @@ from airgap import limits
 from airgap.bundle import codec, layout
 from airgap.bundle.envelope import PAYLOAD_TYPES, Envelope, Signature
 from airgap.bundle.layout import Header
+from airgap.bundle.sealing import TAG_SIZE, FileKey
 from airgap.catalog import JsonObject
 from airgap.errors import InputRefusedError
 
@@ -22,17 +23,22 @@ _ZSTD_LEVEL = 3
 class Writer:
     """Writes one file: construct, ``add`` elements, ``finish`` with the manifest and a signer.
 
-    Identical elements, header, manifest fields and Ed25519 key give identical bytes, as long as
-    the zstd library is the same; with compression ``none`` always.
+    Identical elements, header, manifest fields, file key and Ed25519 key give identical bytes, as
+    long as the zstd library is the same; with compression ``none`` always.
 
     Args:
         stream: where the file goes; only written to, front to back.
         header: the header.
+        file_key: the key that the header's sealing tells to the recipients; used for no other file.
+            Exactly for a header that seals, and then for at least one element.
     """
 
-    def __init__(self, stream: BinaryIO, header: Header) -> None:
+    def __init__(self, stream: BinaryIO, header: Header, file_key: FileKey | None = None) -> None:
+        if (header.sealing is None) != (file_key is None):
+            raise ValueError("a file key goes with a header that seals")
         self._stream = stream
         self._header = header
+        self._file_key = file_key
         start = layout.PREAMBLE + header.encode()
         stream.write(start)
         self._header_digest = sha256(start).hexdigest()
@@ -53,7 +59,9 @@ class Writer:
     def size_at_most(self) -> int:
         """Upper bound of the file's size if it were finished now."""
         chunks = len(self._chunks) + 1
-        return self.size + self._pending_size + self._pending_size // 128 + 128 * chunks + 65_536
+        tags = TAG_SIZE * chunks if self._file_key is not None else 0
+        closed = self.size + 128 * chunks + tags
+        return closed + self._pending_size + self._pending_size // 128 + 65_536
 
     def add(self, element: Mapping[str, Any]) -> None:
         """Add one element.
@@ -68,11 +76,12 @@ class Writer:
                 expected=f"at most {limits.MAX_RECORD_SIZE} bytes",
                 found=str(len(data)),
             )
+        # A full chunk is kept back until another element comes: sealing marks the last one.
+        if self._pending_size >= self._header.chunk_size:
+            self._close_chunk(last=False)
         self._pending.append(data)
         self._pending_size += len(data)
         self.records += 1
-        if self._pending_size >= self._header.chunk_size:
-            self._close_chunk()
 
     def finish(self, fields: Mapping[str, Any], signers: list[Signer]) -> Envelope:
         """Write envelope and footer.
@@ -85,7 +94,10 @@ class Writer:
         Returns:
             The envelope that was written.
         """
-        self._close_chunk()
+        if self._pending:
+            self._close_chunk(last=True)
+        elif self._file_key is not None:
+            raise ValueError("a file without elements is not sealed")
         manifest = {
             **fields,
             "header_sha256": self._header_digest,
@@ -103,11 +115,11 @@ class Writer:
         self._write(layout.footer(offset, len(data)))
         return envelope
 
-    def _close_chunk(self) -> None:
-        if not self._pending:
-            return
+    def _close_chunk(self, *, last: bool) -> None:
         expanded = codec.array_header(len(self._pending)) + b"".join(self._pending)
         data = self._compress(expanded)
+        if self._file_key is not None:
+            data = self._file_key.seal(len(self._chunks), data, last=last)
         self._chunks.append(
             {
                 "sha256": sha256(data).hexdigest(),

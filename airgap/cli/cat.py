@@ -6,17 +6,26 @@ from pathlib import Path
 import click
 
 from airgap import catalog
-from airgap.cli.common import Output, airgap_command
+from airgap.cli.common import Output, airgap_command, sealing_passphrase_option
 from airgap.cli.looking import opened, with_hint
-from airgap.errors import TrustError
+from airgap.errors import SealedError, TrustError
 
 
 @airgap_command("cat")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--unverified", is_flag=True, help="Print it whoever signed it.")
-def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> None:
+@sealing_passphrase_option
+def command(
+    out: Output,
+    home_path: Path,
+    file: Path,
+    sealing_passphrase_file: Path | None,
+    *,
+    unverified: bool,
+) -> None:
     """Print a bundle's records, or a receipt's outcomes, as JSON lines.
 
+    A sealed bundle needs one of the keys that it is sealed to (`airgap recipient list`).
     With --json they are printed as one object, {"records": [...]}.
 
     \b
@@ -25,7 +34,14 @@ def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> No
     """
     schemas = catalog.load()
     try:
-        with opened(file, home_path, schemas, unverified=unverified) as document:
+        with opened(
+            file,
+            home_path,
+            schemas,
+            sealing_passphrase_file,
+            unverified=unverified,
+            needs_key=True,
+        ) as document:
             if unverified:
                 out.warn("not verified: anyone may have written this")
             if out.as_json:
@@ -33,5 +49,7 @@ def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> No
                 return
             for element in document.elements(schemas):
                 click.echo(json.dumps(element, default=repr))
+    except SealedError:
+        raise
     except TrustError as error:
         raise with_hint(error) from None

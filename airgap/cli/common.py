@@ -18,6 +18,7 @@ from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
 from airgap.text import printable
 from airgap.trust.keys import Passphrase
+from airgap.unsealing import Unsealer
 
 _RESULT = "airgap.result"
 _NEVER_WRAPPED = frozenset(
@@ -302,6 +303,16 @@ def passphrase_option(function: _F) -> _F:
     )(function)
 
 
+def sealing_passphrase_option(function: _F) -> _F:
+    """Add ``--sealing-passphrase-file``."""
+    return click.option(
+        "--sealing-passphrase-file",
+        type=click.Path(path_type=Path),
+        help="File whose first line is the sealing key's passphrase; "
+        "else AIRGAP_SEALING_PASSPHRASE, else a prompt.",
+    )(function)
+
+
 def key_option(function: _F) -> _F:
     """Add ``--key``."""
     return click.option(
@@ -311,7 +322,7 @@ def key_option(function: _F) -> _F:
     )(function)
 
 
-def ask_passphrase(file: Path | None) -> Passphrase:
+def ask_passphrase(file: Path | None, variable: str = "AIRGAP_PASSPHRASE") -> Passphrase:
     """Return where an existing key's passphrase comes from."""
     prompt = None
     if sys.stdin.isatty() and sys.stderr.isatty():
@@ -319,9 +330,12 @@ def ask_passphrase(file: Path | None) -> Passphrase:
         def prompt(what: str) -> str:
             return str(click.prompt(f"Passphrase for {what}", hide_input=True, err=True))
 
-    return passphrase_from(
-        file=file, environment=_environment_bytes("AIRGAP_PASSPHRASE"), prompt=prompt
-    )
+    return passphrase_from(file=file, environment=_environment_bytes(variable), prompt=prompt)
+
+
+def unsealer(home: Home, passphrase_file: Path | None) -> Unsealer:
+    """Return what opens sealed bundles with a home's own keys."""
+    return Unsealer(home, ask_passphrase(passphrase_file, "AIRGAP_SEALING_PASSPHRASE"))
 
 
 def _environment_bytes(name: str) -> bytes | None:

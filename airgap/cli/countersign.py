@@ -12,6 +12,7 @@ from airgap.cli.common import (
     ask_passphrase,
     key_option,
     passphrase_option,
+    sealing_passphrase_option,
 )
 from airgap.cli.looking import Document, opened
 from airgap.cli.recording import record
@@ -34,6 +35,7 @@ from airgap.trust.entries import Place
 )
 @key_option
 @passphrase_option
+@sealing_passphrase_option
 def command(
     out: Output,
     home_path: Path,
@@ -42,6 +44,7 @@ def command(
     to: Path | None,
     key_choice: str | None,
     passphrase_file: Path | None,
+    sealing_passphrase_file: Path | None,
     *,
     deny: bool,
 ) -> None:
@@ -64,7 +67,7 @@ def command(
     if reason is not None:
         credentials.guard(reason.encode(), schemas, where="--reason")
     key = home.private_key(key_choice, ask_passphrase(passphrase_file))
-    with opened(bundle, home_path, schemas) as document:
+    with opened(bundle, home_path, schemas, sealing_passphrase_file) as document:
         if not document.is_bundle:
             raise UsageError("this is a receipt", where=str(bundle), expected="a bundle")
         manifest, identifier = document.manifest, document.file.envelope.document_id

@@ -1,11 +1,12 @@
 """``airgap export``."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, credentials, export, media, timestamps
+from airgap import captured, catalog, credentials, export, media, timestamps, unsealing
 from airgap.bundle.layout import Compression, Header
 from airgap.carrier import SUFFIX
 from airgap.cli.common import (
@@ -19,13 +20,14 @@ from airgap.cli.media import only_stick
 from airgap.cli.recording import record
 from airgap.cli.types import Period, Size
 from airgap.errors import UsageError
-from airgap.export import Made, Maker
+from airgap.export import Made, Maker, Seal
 from airgap.files import exclusive
 from airgap.findings import Finding, as_json, of_timeline
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
 from airgap.text import plural, size
 from airgap.trust import store as trust_store
+from airgap.trust.keys import fingerprint
 
 
 @airgap_command("export", audited=True)
@@ -60,6 +62,13 @@ from airgap.trust import store as trust_store
 @click.option(
     "--of", "kinds", multiple=True, metavar="KIND", help="With --no-usage: only this kind."
 )
+@click.option(
+    "--seal-to",
+    multiple=True,
+    metavar="RECIPIENT",
+    help="Encrypt new bundles to a key of `airgap recipient list`, by name or fingerprint; may be "
+    "repeated.",
+)
 @click.option("--force", is_flag=True, help="Replace files of the same name with other content.")
 @click.option("--no-note", is_flag=True, help="Write no note for the carrier beside a bundle.")
 @click.option("--message-in-bundle", is_flag=True, help="Put --message into the bundles as well.")
@@ -85,6 +94,7 @@ def command(
     passphrase_file: Path | None,
     no_usage: tuple[datetime, datetime] | None,
     kinds: tuple[str, ...],
+    seal_to: tuple[str, ...],
     *,
     again: bool,
     sign_again: bool,
@@ -99,11 +109,14 @@ def command(
     export; --again writes all that are not confirmed, byte for byte as before, for a stick that
     was lost. Nothing counts as sent until a receipt is applied. --no-usage adds an empty bundle
     that declares a time without usage, so that a quiet site is not taken for a missing one.
+    --seal-to encrypts the records of new bundles; the manifest with source, period and totals stays
+    readable.
 
     \b
     Example:
       airgap export --to /media/stick
       airgap export
+      airgap export --to /media/stick --seal-to relay-1
       airgap export --to /media/stick --no-usage 2026-03-01..2026-03-04
     """
     home = on_side(home_path, "isolated")
@@ -114,6 +127,8 @@ def command(
     words = _words(out, schemas, wanted=message_in_bundle)
     if sign_again and not again:
         raise UsageError("--sign-again goes with --again", hint="see the command's --help")
+    sealed_to = unsealing.chosen_recipients(home, seal_to)
+    seal = Seal(sealed_to, os.urandom) if sealed_to else None
     only = frozenset(schemas.kind(kind).name for kind in kinds) or None
     now = timestamps.system_clock()
     outbox = Outbox(home.outbox_path, home.name, schemas)
@@ -129,9 +144,8 @@ def command(
                 keys = tuple(
                     home.private_key(choice, passphrase) for choice in key_choices or (None,)
                 )
-                maker = Maker(
-                    home, outbox, keys, trust, schemas, now, Header("bundle", compression), words
-                )
+                header = Header("bundle", compression)
+                maker = Maker(home, outbox, keys, trust, schemas, now, header, words, None, seal)
                 if sign_again:
                     _sign_again(maker, outbox)
                 if outbox.has_waiting() or no_usage is not None:
@@ -207,6 +221,7 @@ def _finish(
                     "period": m.period,
                     "no_usage": m.no_usage,
                     "size": m.size,
+                    "sealed_to": list(m.sealed_to),
                 }
                 for m in made
             ],
@@ -238,6 +253,7 @@ def _record_made(one: Made) -> None:
         sequence=one.bundle.sequence,
         totals=one.totals.as_map(),
         no_usage=one.no_usage,
+        sealed_to=[fingerprint(key_id) for key_id in one.sealed_to],
     )
 
 
@@ -249,6 +265,8 @@ def _say_made(out: Output, home: Home, one: Made) -> None:
         return
     period = f"{one.period['from']} .. {one.period['to']}" if one.period else "no period"
     out.say(f"{title}, {period}")
+    for key_id in one.sealed_to:
+        out.say(f"Sealed to {fingerprint(key_id)}")
     out.totals(one.totals)
 
 

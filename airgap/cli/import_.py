@@ -26,6 +26,8 @@ from airgap.cli.common import (
     on_side,
     passphrase_option,
     read_credentials,
+    sealing_passphrase_option,
+    unsealer,
 )
 from airgap.cli.trusting import approvals_beside, trust_of
 from airgap.credentials import Keyring
@@ -46,6 +48,7 @@ from airgap.text import plural, printable
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Approval
 from airgap.trust.keys import PrivateKey
+from airgap.unsealing import Unsealer
 
 
 @airgap_command("import", audited=True)
@@ -115,6 +118,7 @@ from airgap.trust.keys import PrivateKey
 @credential_options
 @key_option
 @passphrase_option
+@sealing_passphrase_option
 def command(
     out: Output,
     home_path: Path,
@@ -131,6 +135,7 @@ def command(
     api_key_file: tuple[Path, ...],
     key_choice: str | None,
     passphrase_file: Path | None,
+    sealing_passphrase_file: Path | None,
     gap_over: timedelta,
     accept_backdated: tuple[str, ...],
     *,
@@ -142,7 +147,8 @@ def command(
     """Verify bundles, deliver their records to the beacon, and sign receipts.
 
     Files are copied to quarantine and verified there; a file that fails is refused whole, and
-    the others go on. Importing a bundle a second time delivers nothing twice: it goes on where
+    the others go on. Sealed bundles are opened with this home's keys (`airgap recipient list`).
+    Importing a bundle a second time delivers nothing twice: it goes on where
     it stopped. What is missing in a source's chain or periods is named. Ctrl-C waits for the
     requests in flight; a second one does not.
 
@@ -165,6 +171,7 @@ def command(
         accepted,
         tuple(approvals_beside(home, schemas, paths, out.warn)),
         gap_over // timedelta(microseconds=1),
+        unsealer(home, sealing_passphrase_file),
         resume=resume,
         strict=strict,
     )
@@ -203,6 +210,7 @@ class _Plan:
     accepted: frozenset[str]
     approvals: tuple[Approval, ...]
     tolerance: int
+    opener: Unsealer
     resume: bool
     strict: bool
 
@@ -223,6 +231,7 @@ class _Plan:
             timestamps.system_clock,
             self.accepted,
             self.approvals,
+            self.opener,
         )
         imported = taker.take(self.files, lambda result: view.show_imported(out, result))
         self._warn_of_unused(out, imported)

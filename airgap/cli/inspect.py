@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from airgap import catalog
-from airgap.cli.common import Output, airgap_command
-from airgap.cli.looking import Document, opened, signature_lines, with_hint
-from airgap.errors import TrustError
+from airgap.cli.common import Output, airgap_command, sealing_passphrase_option
+from airgap.cli.looking import Document, opened, sealing_lines, signature_lines, with_hint
+from airgap.errors import SealedError, TrustError
 from airgap.records import Totals
 from airgap.text import plural
 
@@ -16,7 +16,15 @@ from airgap.text import plural
 @airgap_command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--unverified", is_flag=True, help="Look at it whoever signed it.")
-def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> None:
+@sealing_passphrase_option
+def command(
+    out: Output,
+    home_path: Path,
+    file: Path,
+    sealing_passphrase_file: Path | None,
+    *,
+    unverified: bool,
+) -> None:
     """Show what a bundle or a receipt holds: source, period, totals, who signed.
 
     \b
@@ -24,12 +32,22 @@ def command(out: Output, home_path: Path, file: Path, *, unverified: bool) -> No
       airgap inspect /media/stick/bank-a.prod-000001.airgap
     """
     try:
-        with opened(file, home_path, catalog.load(), unverified=unverified) as document:
+        with opened(
+            file, home_path, catalog.load(), sealing_passphrase_file, unverified=unverified
+        ) as document:
             _show(out, document)
             size = document.file.stream.seek(0, 2)
+            is_open = document.is_open
+    except SealedError:
+        raise
     except TrustError as error:
         raise with_hint(error) from None
-    out.say(f"Read {file}, {size:,} bytes. Next: airgap cat {shlex.quote(str(file))}")
+    after = (
+        f"Next: airgap cat {shlex.quote(str(file))}"
+        if is_open
+        else "Nobody here can read its records"
+    )
+    out.say(f"Read {file}, {size:,} bytes. {after}")
 
 
 def _show(out: Output, document: Document) -> None:
@@ -55,7 +73,7 @@ def _show(out: Output, document: Document) -> None:
         for outcome, count in manifest["outcomes"].items():
             out.say(f"{outcome + ':':<10}{count:,}")
     out.say(f"Id:       {document.file.envelope.document_id}")
-    for line in signature_lines(document):
+    for line in (*signature_lines(document), *sealing_lines(document)):
         out.say(line)
     for warning in document.warnings:
         out.warn(warning)

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from airgap import media, verify
 from airgap.bundle import reader
+from airgap.bundle.sealing import FileKey
 from airgap.catalog import Catalog, JsonObject
+from airgap.cli.common import unsealer
 from airgap.cli.trusting import trust_of
 from airgap.errors import TrustError
 from airgap.home import open_home
@@ -18,6 +20,7 @@ from airgap.text import printable
 from airgap.trust import keys
 from airgap.trust.approvals import Approval, Reviews
 from airgap.trust.entries import TrustedKey
+from airgap.trust.recipients import Opener
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Document:
         manifest: its manifest.
         signers: whose signatures hold; empty where nobody asked.
         warnings: what verification wants said.
+        file_key: what opens its chunks, where they are sealed and it was opened.
         reviews: whose approvals count, where they were asked for.
     """
 
@@ -37,6 +41,12 @@ class Document:
     signers: tuple[TrustedKey, ...]
     warnings: tuple[str, ...]
     reviews: Reviews | None = None
+    file_key: FileKey | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its elements can be read; else it is sealed, and no key was there."""
+        return self.file.header.sealing is None or self.file_key is not None
 
     @property
     def is_bundle(self) -> bool:
@@ -44,8 +54,8 @@ class Document:
         return self.file.header.file_type == "bundle"
 
     def elements(self, catalog: Catalog) -> Iterator[JsonObject]:
-        """Yield records with their ids, or outcomes."""
-        for element in reader.elements(self.file, self.manifest):
+        """Yield records with their ids, or outcomes; of a file that is open."""
+        for element in reader.elements(self.file, self.manifest, self.file_key):
             if not self.is_bundle:
                 yield element
             elif not catalog.is_valid("record", element) or element["kind"] not in catalog.kinds:
@@ -72,6 +82,15 @@ class Document:
                 for s in self.file.envelope.signatures
             ],
             "verified": bool(self.signers),
+            "sealed_to": [
+                {
+                    "key_id": r.key_id,
+                    "fingerprint": keys.fingerprint(r.key_id),
+                    "suite": r.suite,
+                }
+                for r in (self.file.header.sealing.recipients if self.file.header.sealing else ())
+            ],
+            "opened": self.is_open,
             "signers": [
                 {"fingerprint": k.public.fingerprint, "roles": list(k.roles), "comment": k.comment}
                 for k in self.signers
@@ -89,17 +108,22 @@ def opened(
     path: Path,
     home_path: Path,
     catalog: Catalog,
+    sealing_passphrase_file: Path | None,
     *,
     unverified: bool = False,
+    needs_key: bool = False,
     approvals: Sequence[Approval] | None = None,
 ) -> Iterator[Document]:
     """Copy a file into quarantine, verify it, and yield it.
 
     Args:
         path: the file.
-        home_path: the home whose trust store counts.
+        home_path: the home whose trust store and sealing keys count.
         catalog: schemas and kinds.
+        sealing_passphrase_file: holds the passphrase of the home's sealing key, or None.
         unverified: look at it whoever signed it; digests are still checked.
+        needs_key: refuse a sealed bundle that this home can't open; else it is verified as far as
+            it can be without opening.
         approvals: what was found beside it, to be held against what the trust store demands.
 
     Raises:
@@ -108,23 +132,68 @@ def opened(
     """
     home = open_home(home_path)
     name = printable(str(path), 300)
+    opener = unsealer(home, sealing_passphrase_file)
     with media.quarantine(path, home.folder("quarantine")) as stream:
+        file = reader.open_file(stream, name=name, catalog=catalog)
+        sealing = file.header.sealing
+        leave_shut = sealing is not None and not needs_key and not opener.fits(sealing)
         if unverified:
-            file, manifest = verify.peek(stream, name=name, catalog=catalog)
-            for _ in reader.elements(file, manifest):
-                pass
-            yield Document(file, manifest, (), ())
+            yield _peeked(stream, name, catalog, None if leave_shut else opener)
             return
         trust = trust_of(home, catalog)
-        file = reader.open_file(stream, name=name, catalog=catalog)
-        if file.header.file_type == "bundle":
-            bundle = verify.verify_bundle(
-                stream, name=name, trust=trust, catalog=catalog, approvals=approvals
-            )
-            yield Document(file, bundle.manifest, bundle.signers, bundle.warnings, bundle.reviews)
-        else:
+        if file.header.file_type == "receipt":
             receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
             yield Document(file, receipt.manifest, receipt.signers, ())
+        elif leave_shut:
+            shut = verify.verify_unopened(
+                stream, name=name, trust=trust, catalog=catalog, approvals=approvals
+            )
+            yield Document(file, shut.manifest, shut.signers, (), shut.reviews)
+        else:
+            bundle = verify.verify_bundle(
+                stream,
+                name=name,
+                trust=trust,
+                catalog=catalog,
+                approvals=approvals,
+                opener=opener,
+            )
+            yield Document(
+                file,
+                bundle.manifest,
+                bundle.signers,
+                bundle.warnings,
+                bundle.reviews,
+                bundle.file_key,
+            )
+
+
+def _peeked(stream: BinaryIO, name: str, catalog: Catalog, opener: Opener | None) -> Document:
+    """Return a file that is looked at whoever signed it, after a check of its digests."""
+    file, manifest = verify.peek(stream, name=name, catalog=catalog)
+    file_key = None if opener is None else verify.open_sealing(file, manifest, opener)
+    document = Document(file, manifest, (), (), None, file_key)
+    chunks = (
+        reader.elements(file, manifest, file_key)
+        if document.is_open
+        else reader.chunks(file, manifest)
+    )
+    for _ in chunks:
+        pass
+    return document
+
+
+def sealing_lines(document: Document) -> list[str]:
+    """Return who can open a file, and whether it was opened; nothing where it is not sealed."""
+    sealing = document.file.header.sealing
+    if sealing is None:
+        return []
+    lines = [f"Sealed to {keys.fingerprint(r.key_id)} ({r.suite})" for r in sealing.recipients]
+    if document.is_open:
+        return [*lines, "Opened with a key of this home"]
+    how = "verified as far as it can be" if document.signers else "looked at"
+    shut = f"Not opened: no key of this home fits; {how} without opening"
+    return [*lines, f"{shut}, and what it holds is what its signer says"]
 
 
 def signature_lines(document: Document) -> list[str]:

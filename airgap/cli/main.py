@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("airgap.cli.init", "Set up a home, on the isolated host or on the workstation."),
     "key": ("airgap.cli.key", "Make and show this side's own keys."),
     "trust": ("airgap.cli.trust", "Say whose signatures count."),
+    "recipient": ("airgap.cli.recipient", "Say who can open sealed bundles."),
     "collect": ("airgap.cli.collect", "Take usage records into the outbox."),
     "capture": ("airgap.cli.capture", "Receive what servers report, and keep it in the outbox."),
     "export": ("airgap.cli.export", "Write signed bundles to a stick."),

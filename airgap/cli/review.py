@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from airgap import catalog, review
-from airgap.cli.common import Output, airgap_command
+from airgap.cli.common import Output, airgap_command, sealing_passphrase_option
 from airgap.cli.looking import opened
 from airgap.errors import UsageError
 from airgap.files import write_atomically
@@ -17,7 +17,10 @@ from airgap.records import Record
 
 @airgap_command("review", audited=True)
 @click.argument("bundle", type=click.Path(path_type=Path))
-def command(out: Output, home_path: Path, bundle: Path) -> None:
+@sealing_passphrase_option
+def command(
+    out: Output, home_path: Path, bundle: Path, sealing_passphrase_file: Path | None
+) -> None:
     """Show everything that leaves in a bundle: every field, how often, and which values.
 
     The bundle is verified first. The sheet is kept in the home; its digest goes into the
@@ -29,7 +32,7 @@ def command(out: Output, home_path: Path, bundle: Path) -> None:
     """
     home = open_home(home_path)
     schemas = catalog.load()
-    with opened(bundle, home_path, schemas) as document:
+    with opened(bundle, home_path, schemas, sealing_passphrase_file, needs_key=True) as document:
         if not document.is_bundle:
             raise UsageError("this is a receipt", where=str(bundle), expected="a bundle")
         identifier = document.file.envelope.document_id

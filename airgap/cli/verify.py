@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from airgap import catalog, media
-from airgap.cli.common import Output, airgap_command, show_error
-from airgap.cli.looking import opened, signature_lines
+from airgap.cli.common import Output, airgap_command, sealing_passphrase_option, show_error
+from airgap.cli.looking import opened, sealing_lines, signature_lines
 from airgap.cli.trusting import approvals_beside
 from airgap.errors import AirgapError
 from airgap.home import open_home
@@ -20,12 +20,21 @@ _SUFFIXES = (".airgap", ".receipt")
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
 )
+@sealing_passphrase_option
 @click.pass_context
-def command(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
+def command(
+    ctx: click.Context,
+    out: Output,
+    home_path: Path,
+    paths: tuple[Path, ...],
+    sealing_passphrase_file: Path | None,
+) -> None:
     """Check bundles and receipts fully, by this home's trust store, and act on nothing.
 
     Each is copied to quarantine and checked as an import would, with the approvals that lie
-    beside it. Of several, each is checked; the exit status is the first failure's.
+    beside it. Of several, each is checked; the exit status is the first failure's. A sealed bundle
+    that this home has no key for is verified as far as it can be without opening: signatures,
+    digests, and what the manifest says of itself.
 
     \b
     Example:
@@ -38,10 +47,13 @@ def command(ctx: click.Context, out: Output, home_path: Path, paths: tuple[Path,
     approvals = approvals_beside(open_home(home_path), schemas, paths, out.warn)
     for path in found:
         try:
-            with opened(path, home_path, schemas, approvals=approvals) as document:
+            with opened(
+                path, home_path, schemas, sealing_passphrase_file, approvals=approvals
+            ) as document:
                 results.append({"path": str(path), "ok": True, **document.describe()})
-                out.say(f"{path}: verified, {plural(document.manifest['records'], 'record')}")
-                for line in signature_lines(document):
+                how = "" if document.is_open else " as far as it can be without opening"
+                out.say(f"{path}: verified{how}, {plural(document.manifest['records'], 'record')}")
+                for line in (*signature_lines(document), *sealing_lines(document)):
                     out.say(f"  {line}")
                 for warning in document.warnings:
                     out.warn(warning)

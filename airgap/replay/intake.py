@@ -18,6 +18,7 @@ from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Batch, Request, Routes, plan
 from airgap.text import printable
 from airgap.trust.approvals import Approval
+from airgap.trust.recipients import Opener
 from airgap.trust.store import TrustStore
 from airgap.verify import VerifiedBundle
 
@@ -58,6 +59,7 @@ class Intake:
         clock: the present.
         accepted: ids of bundles, or their beginnings, that may be backdated.
         approvals: what reviewers say; each is held against the trust store.
+        opener: finds the keys of sealed bundles, or None.
     """
 
     home: Home
@@ -68,6 +70,7 @@ class Intake:
     clock: timestamps.Clock
     accepted: frozenset[str] = frozenset()
     approvals: tuple[Approval, ...] = ()
+    opener: Opener | None = None
 
     def take(self, paths: list[Path], progress: Callable[[Imported], None]) -> list[Imported]:
         """Verify files and take them in; a refused file does not stop the others.
@@ -96,6 +99,7 @@ class Intake:
                     trust=self.trust,
                     catalog=self.catalog,
                     approvals=self.approvals,
+                    opener=self.opener,
                 )
                 found = tuple(chain.odd(bundle, self.clock()))
                 there = chain.find(self.ledger, bundle, self.accepted)

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from support import LICENSE, report, transaction
+from support import LICENSE, bundle_fields, report, transaction
 
 from airgap import catalog, timestamps
-from airgap.credentials import Keyring
+from airgap.credentials import Keyring, fingerprint
 from airgap.home import open_home
 from airgap.replay import intake
 from airgap.replay.ledger import Ledger
@@ -83,3 +83,60 @@ def test_a_receipt_with_any_byte_changed_confirms_nothing(site, beacon):
     path.write_bytes(bytes(bad))
     site.apply(code=None)
     assert json.dumps(site.status()["confirmed"]) == "{}"
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.soak), 16])
+def test_a_sealed_bundle_with_any_byte_changed_or_cut_is_refused_opened_or_not(site, every):
+    """With the key and without: what can be verified unopened covers every byte as well."""
+    import io
+
+    from airgap import verify
+    from airgap.bundle.layout import Header
+    from airgap.bundle.sealing import Context
+    from airgap.bundle.writer import Writer
+    from airgap.errors import AirgapError
+    from airgap.export import Seal
+    from airgap.records import Record
+    from airgap.trust import recipients
+
+    schemas = catalog.load()
+    own = recipients.from_seeds(bytes(31) + b"x")
+    seal = Seal((own.public,), lambda size: b"k" * size)
+    header, file_key = seal.begin(Header("bundle", "none", 300), Context("bank-a.prod", 1))
+    stream, contents = io.BytesIO(), verify.Contents()
+    writer = Writer(stream, header, file_key)
+    for number in range(2):
+        payload = {k: v for k, v in transaction(number).items() if k != "license"}
+        record = Record(
+            "trace_transactions", "documents", fingerprint("license", LICENSE), 0, payload
+        )
+        contents.add(record, schemas.kind(record.kind), where="test")
+        writer.add(record.as_map())
+    writer.finish(bundle_fields(**contents.as_map(schemas)), [site.exporter.sign])
+
+    def check(data, *, with_key):
+        def opener(sealing, context, where):
+            return own.unwrap(sealing, context, where=where)
+
+        if with_key:
+            return verify.verify_bundle(
+                io.BytesIO(data), name="b", trust=site.trust, catalog=schemas, opener=opener
+            )
+        return verify.verify_unopened(io.BytesIO(data), name="b", trust=site.trust, catalog=schemas)
+
+    good = stream.getvalue()
+    assert 1500 < len(good) < 4500
+    assert len(check(good, with_key=True).manifest["chunks"]) == 2
+    assert check(good, with_key=False).sealing is not None
+    for position in range(len(good)):
+        bad = bytearray(good)
+        bad[position] ^= 1 << position % 8
+        # The short form: each byte by one of the two ways, some cuts by both.
+        tried = [(bytes(bad), bool(position % 2))]
+        if position % every == 0:
+            tried += [(bytes(bad), not position % 2), (good[:position], True)]
+            tried += [(good[:position], False)]
+        for variant, with_key in tried:
+            with pytest.raises(AirgapError) as caught:
+                check(variant, with_key=with_key)
+            assert caught.value.exit_code in (3, 4, 5)

@@ -103,6 +103,9 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
     (root / "snapshots.csv").write_text(head + rows[0])
     (root / "psql.csv").write_text("Timing is on.\n" + head + rows[1] + "Time: 1.234 ms\n")
     license_file = ("--license-file", site.license_file)
+    run("recipient", "generate", "--home", site.workstation, "--no-passphrase")
+    sealing = site.workstation / "sealing" / "default.pub"
+    fingerprint = run("recipient", "fingerprint", sealing).output.strip()
     return [
         ("init", *other, "--source", "x"),
         ("key", "generate", *other, "--no-passphrase"),
@@ -123,6 +126,11 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
         ("verify", *home, site.stick),
         ("status", *home),
         ("media", "list"),
+        ("recipient", "generate", *home, "--no-passphrase"),
+        ("recipient", "list", *home),
+        ("recipient", "fingerprint", *home, "default"),
+        ("recipient", "add", *home, sealing, "--name", "r", "--fingerprint", fingerprint),
+        ("recipient", "remove", *home, "r"),
         *with_reviewer(site),
         *with_roots(site),
     ]

@@ -103,6 +103,7 @@ def test_the_specification_gives_the_limits_that_the_code_holds():
     assert given_limits == {
         "file": limits.MAX_FILE_SIZE,
         "header": limits.MAX_HEADER_SIZE,
+        "recipients": limits.MAX_RECIPIENTS,
         "envelope": limits.MAX_ENVELOPE_SIZE,
         "chunk, in the file and expanded": limits.MAX_CHUNK_SIZE,
         "chunks": limits.MAX_CHUNKS,

@@ -27,7 +27,7 @@ LAYERS = [
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
     ("airgap.sightings",),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
-    ("airgap.verify", "airgap.media", "airgap.home"),
+    ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing"),
     ("airgap.outbox", "airgap.review"),
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
     ("airgap.captured",),

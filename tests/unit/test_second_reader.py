@@ -1,20 +1,24 @@
 """A reader that shares no code with airgap, written from the specification, agrees with it."""
 
 import ast
+import hashlib
 import json
 import subprocess
 import sys
 
 import pytest
 import second_reader
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from second_reader import Refused, Rules, TrustedKey
+from second_reader import OpeningKey, Refused, Rules, TrustedKey
 from support import LICENSE, REPOSITORY, report, run, transaction
 
 from airgap.credentials import fingerprint
 
 VECTORS = REPOSITORY / "tests" / "vectors"
 INDEX = json.loads((VECTORS / "index.json").read_bytes())
+HPKE = json.loads((REPOSITORY / "tests" / "unit" / "hpke_vectors.json").read_bytes())
 RULES = Rules.load(REPOSITORY / "schemas")
 
 
@@ -24,6 +28,14 @@ def key(path, role, source="*"):
     )
 
 
+def opening_key(x25519_ascii, mlkem768_seed_ascii=None, key_id=None):
+    half = mlkem768_seed_ascii and MLKEM768PrivateKey.from_seed_bytes(mlkem768_seed_ascii.encode())
+    made = OpeningKey(X25519PrivateKey.from_private_bytes(x25519_ascii.encode()), half)
+    assert key_id in (None, made.key_id)
+    return made
+
+
+OPENING = {name: opening_key(**seeds) for name, seeds in INDEX["recipients"].items()}
 KEYS = [key(VECTORS / "exporter.pub", "exporter"), key(VECTORS / "importer.pub", "importer")]
 
 
@@ -46,6 +58,59 @@ def test_it_accepts_the_golden_bundles_with_their_ids_and_totals(name):
     assert document.manifest["totals"] == INDEX["totals"]
 
 
+@pytest.mark.parametrize(
+    ("name", "recipient"),
+    [(n, r) for n, told in INDEX["accepted"].items() for r in told.get("opened_by", [])],
+)
+def test_it_opens_the_golden_sealed_bundles_with_each_recipients_key(name, recipient):
+    document = second_reader.read(VECTORS / name, KEYS, RULES, [OPENING[recipient]])
+    assert document.id == INDEX["accepted"][name]["id"]
+    assert list(document.record_ids) == INDEX["record_ids"]
+    assert document.manifest["totals"] == INDEX["totals"]
+
+
+@pytest.mark.parametrize("name", ["sealed-none.airgap", "sealed-zstd.airgap"])
+def test_it_refuses_a_sealed_bundle_without_a_recipients_key(name):
+    others = OPENING.keys() - INDEX["accepted"][name]["opened_by"]
+    for opening in ([], [OPENING[other] for other in others]):
+        with pytest.raises(Refused) as caught:
+            second_reader.read(VECTORS / name, KEYS, RULES, opening)
+        assert caught.value.step == 6
+
+
+@pytest.mark.parametrize("case", HPKE, ids=lambda case: case["from"].partition(":")[0])
+def test_its_hpke_is_that_of_the_published_test_vectors(case):
+    secret = bytes.fromhex(case["skRm"])
+    if case["kem_id"] == 0x0020:
+        own = OpeningKey(X25519PrivateKey.from_private_bytes(secret))
+    else:
+        halves = hashlib.shake_256(secret).digest(96)
+        own = OpeningKey(
+            X25519PrivateKey.from_private_bytes(halves[64:]),
+            MLKEM768PrivateKey.from_seed_bytes(halves[:64]),
+        )
+    enc, ct, info, aad = (bytes.fromhex(case[name]) for name in ("enc", "ct", "info", "aad"))
+    assert own._decapsulate(enc).hex() == case["shared_secret"]
+    assert own.unwrap(enc + ct, info, aad).hex() == case["pt"]
+
+
+@pytest.mark.parametrize("suite", ["x25519", "mlkem768-x25519"])
+def test_it_unwraps_what_the_library_wraps_and_nothing_for_another_place(suite):
+    from airgap.bundle.sealing import Context
+    from airgap.trust import recipients
+
+    x25519, mlkem768 = b"x" * 32, b"m" * 64 if suite != "x25519" else None
+    ours = recipients.from_seeds(x25519, mlkem768).public
+    theirs = opening_key("x" * 32, mlkem768 and "m" * 64)
+    assert (ours.key_id, ours.suite) == (theirs.key_id, suite)
+    context = Context("bank-a.prod", 7)
+    told = ours.wrap(b"k" * 32, context)
+    assert len(told.data) == recipients.WRAPPED_SIZE[suite]
+    assert theirs.unwrap(told.data, context.info) == b"k" * 32
+    with pytest.raises(ValueError, match="does not open"):
+        theirs.unwrap(told.data, Context("bank-a.prod", 8).info)
+
+
 def test_it_accepts_the_golden_receipt_as_the_answer_to_its_bundle_and_to_no_other():
     receipt = second_reader.read(VECTORS / "receipt.receipt", KEYS, RULES)
     bundle = second_reader.read(VECTORS / "bundle-none.airgap", KEYS, RULES)
@@ -58,7 +123,7 @@ def test_it_accepts_the_golden_receipt_as_the_answer_to_its_bundle_and_to_no_oth
 @pytest.mark.parametrize("name", sorted(INDEX["refused"]))
 def test_it_refuses_each_golden_file_at_its_step(name):
     with pytest.raises(Refused) as caught:
-        second_reader.read(VECTORS / name, KEYS, RULES)
+        second_reader.read(VECTORS / name, KEYS, RULES, [OPENING["recipient"], OPENING["hybrid"]])
     assert caught.value.step == INDEX["refused"][name]["step"]
 
 

@@ -10,7 +10,7 @@ from support import trusted
 
 from airgap import catalog, verify
 from airgap.bundle import envelope
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, SealedError
 from airgap.trust.store import TrustStore
 
 HERE = Path(__file__).parent.parent / "vectors"
@@ -24,26 +24,47 @@ TRUST = (
     .with_key(trusted(regenerate.IMPORTER, "importer"))
 )
 _WORDS_OF_STEP = {
-    1: ("end is missing", "not an airgap file", "another format version", "envelope"),
+    1: (
+        "end is missing",
+        "not an airgap file",
+        "another format version",
+        "envelope",
+        "header",
+        "a receipt is sealed",
+    ),
     2: ("another type",),
     3: ("not signed", "signed twice", "not in the trust store", "is wrong"),
-    4: ("manifest can't be decoded",),
+    4: ("manifest can't be decoded", "not the one that was signed", "nothing in it"),
     5: ("nobody signed as exporter",),
-    6: ("a chunk is not the one",),
+    6: (
+        "a chunk is not the one",
+        "no key here opens it",
+        "wrapped file key does not open",
+        "another suite",
+        "commits to",
+        "does not open in its place",
+    ),
     7: ("totals part", "manifest's period", "manifest's credentials", "no usage"),
 }
 
 
-def verify_file(name):
-    read = verify.verify_receipt if name.endswith(".receipt") else verify.verify_bundle
+def verify_file(name, recipient="recipient"):
     stream = io.BytesIO((HERE / name).read_bytes())
-    return read(stream, name=name, trust=TRUST, catalog=catalog.load())
+    if name.endswith(".receipt"):
+        return verify.verify_receipt(stream, name=name, trust=TRUST, catalog=catalog.load())
+
+    def opener(sealing, context, where):
+        return regenerate.sealed.KEYS[recipient].unwrap(sealing, context, where=where)
+
+    return verify.verify_bundle(
+        stream, name=name, trust=TRUST, catalog=catalog.load(), opener=opener
+    )
 
 
 def test_golden_files_are_what_this_version_writes():
     made = regenerate.files()
     there = {p.name: p.read_bytes() for p in HERE.iterdir() if p.is_file()}
-    for fixed in ("regenerate.py", "requests.jsonl", "README.md"):
+    for fixed in ("regenerate.py", "sealed.py", "requests.jsonl", "README.md"):
         there.pop(fixed)
     assert sorted(made) == sorted(there)
     assert [name for name in made if made[name] != there[name]] == []
@@ -55,6 +76,39 @@ def test_golden_bundle_is_accepted_with_its_id_totals_and_record_ids(name):
     assert bundle.document_id == INDEX["accepted"][name]["id"]
     assert bundle.manifest["totals"] == INDEX["totals"]
     assert [identifier.hex() for identifier, _ in bundle.records()] == INDEX["record_ids"]
+
+
+@pytest.mark.parametrize(
+    ("name", "recipient"),
+    [(n, r) for n, told in INDEX["accepted"].items() for r in told.get("opened_by", [])],
+)
+def test_golden_sealed_bundle_is_opened_by_each_of_its_recipients_and_by_nobody_else(
+    name, recipient
+):
+    bundle = verify_file(name, recipient)
+    assert bundle.document_id == INDEX["accepted"][name]["id"]
+    assert bundle.manifest["totals"] == INDEX["totals"]
+    assert [identifier.hex() for identifier, _ in bundle.records()] == INDEX["record_ids"]
+    others = INDEX["recipients"].keys() - INDEX["accepted"][name]["opened_by"]
+    assert others
+    for other in others:
+        with pytest.raises(SealedError, match="no key here opens it"):
+            verify_file(name, other)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in INDEX["refused"] if "-sealed-" in n))
+def test_what_is_wrong_outside_the_seal_is_found_without_a_key(name):
+    stream = io.BytesIO((HERE / name).read_bytes())
+
+    def check():
+        return verify.verify_unopened(stream, name=name, trust=TRUST, catalog=catalog.load())
+
+    recounted = ("dropped", "repeated")  # the totals count what the chunks no longer do
+    if INDEX["refused"][name]["step"] == 6 and not any(word in name for word in recounted):
+        assert check().manifest["records"] >= 1
+    else:
+        with pytest.raises(AirgapError):
+            check()
 
 
 def test_golden_receipt_is_accepted_and_answers_the_golden_bundle():

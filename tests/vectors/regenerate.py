@@ -6,6 +6,7 @@ this makes, so a change of the format can't go unnoticed.
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from airgap.timestamps import to_text
 from airgap.trust import keys
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import sealed  # noqa: E402
+
 EXPORTER = keys.from_seed(b"airgap test vector exporter key!")
 IMPORTER = keys.from_seed(b"airgap test vector importer key!")
 STRANGER = keys.from_seed(b"airgap test vector stranger key!")
@@ -42,7 +46,8 @@ def bundle(header: Header, signers: list[keys.PrivateKey]) -> tuple[bytes, Envel
     """Return the bundle of all records, and its envelope."""
     schemas = catalog.load()
     stream = io.BytesIO()
-    writer, contents = Writer(stream, header), verify.Contents()
+    file_key = None if header.sealing is None else sealed.FileKey(sealed.FILE_KEY)
+    writer, contents = Writer(stream, header, file_key), verify.Contents()
     for number, record in enumerate(records()):
         contents.add(record, schemas.kind(record.kind), where=f"record {number}")
         writer.add(record.as_map())
@@ -277,15 +282,43 @@ def files() -> dict[str, bytes]:
     packed, packed_made = bundle(Header("bundle", "zstd", CHUNK_SIZE), [EXPORTER])
     manifest = codec.decode_own(made.payload)
     bad = refused(plain, made)
+    shut, shut_made = bundle(sealed.header("none", "recipient", "hybrid"), [EXPORTER])
+    hybrid, hybrid_made = bundle(sealed.header("zstd", "bystander", "hybrid"), [EXPORTER])
+    answer = receipt(made)
+    shut_bad = sealed.refused(
+        sealed.plain_chunks(plain, manifest),
+        manifest,
+        codec.decode_own(
+            envelope.decode(
+                answer[int.from_bytes(answer[-24:-16]) : -layout.FOOTER_SIZE], where="receipt"
+            ).payload
+        ),
+        {"exporter": EXPORTER, "importer": IMPORTER},
+    )
+    bad |= {f"sealed-{name}": content for name, content in shut_bad.items()}
     index = {
         "keys": {
             "exporter": {"seed_ascii": "airgap test vector exporter key!"},
             "importer": {"seed_ascii": "airgap test vector importer key!"},
             "stranger": {"seed_ascii": "airgap test vector stranger key!"},
         },
+        "recipients": {
+            name: {**seeds, "key_id": sealed.KEYS[name].public.key_id}
+            for name, seeds in sealed.SEEDS.items()
+        },
         "accepted": {
             "bundle-none.airgap": {"id": made.document_id},
             "bundle-zstd.airgap": {"id": packed_made.document_id},
+            "sealed-none.airgap": {
+                "id": shut_made.document_id,
+                "opened_by": ["recipient", "hybrid"],
+                "file_key_ascii": sealed.FILE_KEY.decode(),
+            },
+            "sealed-zstd.airgap": {
+                "id": hybrid_made.document_id,
+                "opened_by": ["bystander", "hybrid"],
+                "file_key_ascii": sealed.FILE_KEY.decode(),
+            },
             "bundle-no-usage.airgap": {"follows": made.document_id},
             "receipt.receipt": {"answers": made.document_id},
         },
@@ -312,7 +345,11 @@ def files() -> dict[str, bytes]:
         "bundle-none.airgap": plain,
         "bundle-zstd.airgap": packed,
         "bundle-no-usage.airgap": no_usage(made),
-        "receipt.receipt": receipt(made),
+        "receipt.receipt": answer,
+        "sealed-none.airgap": shut,
+        "sealed-zstd.airgap": hybrid,
+        "wrapped.json": sealed.kept(),
+        **{f"{name}.pub": key.public.pem.encode() for name, key in sealed.KEYS.items()},
         "exporter.pub": EXPORTER.public.pem.encode(),
         "importer.pub": IMPORTER.public.pem.encode(),
         "stranger.pub": STRANGER.public.pem.encode(),

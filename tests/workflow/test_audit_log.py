@@ -7,7 +7,8 @@ from support import LICENSE, every_command, report, run
 
 _LOOKING = {
     "inspect", "cat", "verify", "status", "rehearse", "demo",
-    "key list", "key fingerprint", "trust list", "ledger list", "ledger show",
+    "key list", "key fingerprint", "trust list", "recipient list", "recipient fingerprint",
+    "ledger list", "ledger show",
     "receipt code", "audit verify", "audit show", "media list",
 }  # fmt: skip
 

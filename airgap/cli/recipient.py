@@ -1,0 +1,219 @@
+"""``airgap recipient``: the keys that bundles are sealed to."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from airgap import unsealing
+from airgap.cli.common import Output, airgap_command, on_side, sealing_passphrase_option
+from airgap.cli.recording import record
+from airgap.errors import UsageError
+from airgap.files import exclusive
+from airgap.home import open_home
+from airgap.trust import keys, recipients
+from airgap.trust.recipients import Recipient
+from airgap.unsealing import Named
+
+_LONGEST_PASSPHRASE = 1023
+
+
+@click.group("recipient")
+def command() -> None:
+    """Say who can open sealed bundles."""
+
+
+@airgap_command("generate", audited=True)
+@click.option("--name", default="default", show_default=True, help="The key's name in this home.")
+@click.option(
+    "--hybrid", is_flag=True, help="ML-KEM-768 and X25519 together, against quantum computers."
+)
+@click.option("--no-passphrase", is_flag=True, help="Do not ask for a passphrase.")
+@sealing_passphrase_option
+def _generate(
+    out: Output,
+    home_path: Path,
+    name: str,
+    sealing_passphrase_file: Path | None,
+    *,
+    hybrid: bool,
+    no_passphrase: bool,
+) -> None:
+    """Make a key pair that opens what is sealed to it.
+
+    For the workstation, and for a reviewer. The private half never leaves this machine; who loses it
+    can't open what is sealed to it alone. On a terminal a passphrase is asked for; an empty one leaves
+    the file unprotected.
+
+    \b
+    Example:
+      airgap recipient generate
+      airgap recipient generate --hybrid --name relay-1
+    """
+    home = open_home(home_path)
+    unsealing.check_name(name)
+    with exclusive(home.path / "sealing.lock", "change of keys"):
+        passphrase = None if no_passphrase else _new_passphrase(sealing_passphrase_file)
+        if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
+            raise UsageError(
+                "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
+            )
+        key = recipients.generate(hybrid=hybrid)
+        private, public = unsealing.add_own(home, name, key, passphrase)
+    protected = "protected by the passphrase" if passphrase else "not protected by a passphrase"
+    out.result(
+        {
+            "name": name,
+            **_as_map(key.public),
+            "private_key": str(private),
+            "public_key": str(public),
+            "passphrase": bool(passphrase),
+        }
+    )
+    record("sealing key made", fingerprint=key.public.fingerprint, suite=key.public.suite)
+    out.say(f"Fingerprint: {key.public.fingerprint} ({key.public.suite})")
+    out.say(f"Wrote {private} (mode 0600, {protected}).")
+    out.say(
+        f"Wrote {public}. Next: carry it to the isolated host, and there: airgap recipient add "
+        f'{public.name} --name {home.name} --fingerprint "{key.public.fingerprint}"'
+    )
+
+
+@airgap_command("add", audited=True)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--fingerprint", required=True, help="What its owner told you; at least 16 digits.")
+@click.option("--name", help="What to call it here; default: the file's name.")
+def _add(out: Output, home_path: Path, file: Path, fingerprint: str, name: str | None) -> None:
+    """Let bundles be sealed to a public key.
+
+    For the isolated host. The fingerprint has to be known from elsewhere, by phone or on paper:
+    whoever swaps the file on the stick could otherwise read everything that is sealed from then on.
+
+    \b
+    Example:
+      airgap recipient add /media/stick/default.pub --name relay-1 --fingerprint "3f2a 91bc 04d7 aa10"
+    """
+    home = on_side(home_path, "isolated")
+    found = recipients.read_public(file)
+    unsealing.require_fingerprint(found, fingerprint, where=str(file))
+    chosen = name or file.stem
+    with exclusive(home.path / "sealing.lock", "change of keys"):
+        path = unsealing.add_recipient(home, chosen, found)
+    out.result({"name": chosen, **_as_map(found), "path": str(path)})
+    record("recipient added", fingerprint=found.fingerprint, suite=found.suite)
+    out.say(f"Fingerprint: {found.fingerprint} ({found.suite})")
+    out.say(f"Wrote {path}. Next: airgap export --to FOLDER --seal-to {chosen}")
+
+
+@airgap_command("list")
+def _list(out: Output, home_path: Path) -> None:
+    """Show the keys that this side seals to, or opens with.
+
+    \b
+    Example:
+      airgap recipient list
+    """
+    home = open_home(home_path)
+    is_isolated = home.side == "isolated"
+    found = _all(home_path)
+    out.result({"recipients": [{"name": k.name, **_as_map(k.recipient)} for k in found]})
+    if not found:
+        out.say(
+            f"No recipients in {home.path / 'recipients'}. "
+            "Next: airgap recipient add FILE --fingerprint ..."
+            if is_isolated
+            else f"No sealing keys in {home.path / 'sealing'}. Next: airgap recipient generate"
+        )
+        return
+    out.table(
+        ("name", "fingerprint", "suite"),
+        [(k.name, k.recipient.fingerprint, k.recipient.suite) for k in found],
+    )
+
+
+@airgap_command("fingerprint")
+@click.argument("key")
+def _fingerprint(out: Output, home_path: Path, key: str) -> None:
+    """Show the fingerprint of a key to seal to.
+
+    KEY is a public key file, or a name from `airgap recipient list`.
+
+    \b
+    Example:
+      airgap recipient fingerprint /media/stick/default.pub
+    """
+    if Path(key).is_file():
+        found = recipients.read_public(Path(key))
+    else:
+        home = open_home(home_path)
+        there = {k.name: k.recipient for k in _all(home_path)}
+        if key not in there:
+            raise UsageError(
+                "there is no such key",
+                where=str(home.path),
+                expected=f"a public key file, or one of: {', '.join(there) or 'no keys yet'}",
+                found=key,
+                hint="see `airgap recipient list`",
+            )
+        found = there[key]
+    out.result(_as_map(found))
+    out.say(found.fingerprint)
+
+
+@airgap_command("remove", audited=True)
+@click.argument("key")
+def _remove(out: Output, home_path: Path, key: str) -> None:
+    """Seal to a key no more.
+
+    For the isolated host. KEY is its name, or at least 16 digits of its fingerprint. What was sealed
+    to it before stays sealed to it.
+
+    \b
+    Example:
+      airgap recipient remove relay-1
+    """
+    home = on_side(home_path, "isolated")
+    with exclusive(home.path / "sealing.lock", "change of keys"):
+        found = unsealing.remove_recipient(home, key)
+    out.result({"removed": found.recipient.key_id})
+    record("recipient removed", fingerprint=found.recipient.fingerprint)
+    out.say(f"Removed {found.name}, {found.recipient.fingerprint}.")
+    out.say("What is sealed to it already can still be opened with it.")
+
+
+def _all(home_path: Path) -> list[Named]:
+    home = open_home(home_path)
+    return [*unsealing.own_keys(home), *unsealing.known_recipients(home)]
+
+
+def _as_map(recipient: Recipient) -> dict[str, Any]:
+    return {
+        "key_id": recipient.key_id,
+        "fingerprint": recipient.fingerprint,
+        "suite": recipient.suite,
+    }
+
+
+def _new_passphrase(file: Path | None) -> bytes | None:
+    if file is not None:
+        return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
+    given = os.environ.get("AIRGAP_SEALING_PASSPHRASE")
+    if given is not None:
+        return os.fsencode(given) or None
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        answer = click.prompt(
+            "Passphrase for the new sealing key (empty: none)",
+            default="",
+            show_default=False,
+            hide_input=True,
+            confirmation_prompt="Once more",
+            err=True,
+        )
+        return str(answer).encode() or None
+    return None
+
+
+for _command in (_generate, _add, _list, _fingerprint, _remove):
+    command.add_command(_command)
