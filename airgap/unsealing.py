@@ -136,6 +136,11 @@ def remove_recipient(home: Home, choice: str) -> Named:
     return found
 
 
+def names(home: Home) -> dict[str, str]:
+    """Return what this home calls the keys that it seals to or opens with, by key id."""
+    return {k.recipient.key_id: k.name for k in (*known_recipients(home), *own_keys(home))}
+
+
 def find_recipient(home: Home, choice: str) -> Named:
     """Return a recipient by its name, or by at least 16 digits of its fingerprint.
 

@@ -270,14 +270,20 @@ def _verdicts(trust: str, files: Sequence[str]) -> Callable[[], list[Any]]:
     schemas = catalog.load()
     schemas.prepare()
     trusted = store.load(Path(trust), schemas)
-    seeds = json.loads((Path(__file__).parent / "vectors" / "index.json").read_bytes())[
-        "recipients"
-    ]["hybrid"]
-    key = recipients.from_seeds(
-        seeds["x25519_ascii"].encode(), seeds["mlkem768_seed_ascii"].encode()
-    )
+    index = json.loads((Path(__file__).parent / "vectors" / "index.json").read_bytes())
+    first, second = (index["recipients"][name] for name in ("recipient", "hybrid"))
+    own = {
+        first["key_id"]: recipients.from_seeds(first["x25519_ascii"].encode()),
+        second["key_id"]: recipients.from_seeds(
+            second["x25519_ascii"].encode(), second["mlkem768_seed_ascii"].encode()
+        ),
+    }
 
     def opener(sealing: Any, context: Any, where: str) -> Any:
+        wanted = {recipient.key_id for recipient in sealing.recipients}
+        key = next((key for key_id, key in own.items() if key_id in wanted), None)
+        if key is None:
+            raise recipients.cannot_open(sealing, list(own), where=where)
         return key.unwrap(sealing, context, where=where)
 
     streams: list[BinaryIO] = [open(name, "rb") for name in files]  # noqa: SIM115, PTH123

@@ -265,8 +265,9 @@ def _say_made(out: Output, home: Home, one: Made) -> None:
         return
     period = f"{one.period['from']} .. {one.period['to']}" if one.period else "no period"
     out.say(f"{title}, {period}")
+    names = unsealing.names(home) if one.sealed_to else {}
     for key_id in one.sealed_to:
-        out.say(f"Sealed to {fingerprint(key_id)}")
+        out.say(f"Sealed to {fingerprint(key_id)} ({names[key_id]})")
     out.totals(one.totals)
 
 

@@ -1,12 +1,12 @@
 """What inspect, cat and verify share: a file opened in quarantine, verified or only looked at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airgap import media, verify
+from airgap import media, unsealing, verify
 from airgap.bundle import reader
 from airgap.bundle.sealing import FileKey
 from airgap.catalog import Catalog, JsonObject
@@ -34,6 +34,7 @@ class Document:
         warnings: what verification wants said.
         file_key: what opens its chunks, where they are sealed and it was opened.
         reviews: whose approvals count, where they were asked for.
+        names: what this home calls the recipients of a sealed file, by key id.
     """
 
     file: reader.OpenFile
@@ -42,6 +43,7 @@ class Document:
     warnings: tuple[str, ...]
     reviews: Reviews | None = None
     file_key: FileKey | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -136,9 +138,11 @@ def opened(
     with media.quarantine(path, home.folder("quarantine")) as stream:
         file = reader.open_file(stream, name=name, catalog=catalog)
         sealing = file.header.sealing
+        names = unsealing.names(home) if sealing is not None else {}
         leave_shut = sealing is not None and not needs_key and not opener.fits(sealing)
         if unverified:
-            yield _peeked(stream, name, catalog, None if leave_shut else opener)
+            peeked = _peeked(stream, name, catalog, None if leave_shut else opener)
+            yield replace(peeked, names=names)
             return
         trust = trust_of(home, catalog)
         if file.header.file_type == "receipt":
@@ -148,7 +152,7 @@ def opened(
             shut = verify.verify_unopened(
                 stream, name=name, trust=trust, catalog=catalog, approvals=approvals
             )
-            yield Document(file, shut.manifest, shut.signers, (), shut.reviews)
+            yield Document(file, shut.manifest, shut.signers, (), shut.reviews, None, names)
         else:
             bundle = verify.verify_bundle(
                 stream,
@@ -165,6 +169,7 @@ def opened(
                 bundle.warnings,
                 bundle.reviews,
                 bundle.file_key,
+                names,
             )
 
 
@@ -188,7 +193,11 @@ def sealing_lines(document: Document) -> list[str]:
     sealing = document.file.header.sealing
     if sealing is None:
         return []
-    lines = [f"Sealed to {keys.fingerprint(r.key_id)} ({r.suite})" for r in sealing.recipients]
+    lines = [
+        f"Sealed to {keys.fingerprint(r.key_id)} ({', '.join((r.suite, *known))})"
+        for r in sealing.recipients
+        for known in [[document.names[r.key_id]] if r.key_id in document.names else []]
+    ]
     if document.is_open:
         return [*lines, "Opened with a key of this home"]
     how = "verified as far as it can be" if document.signers else "looked at"

@@ -12,6 +12,7 @@ from support import REPOSITORY, bundle_fields
 from airgap import catalog, limits
 from airgap.bundle import reader
 from airgap.bundle.layout import Header
+from airgap.bundle.sealing import FileKey, Sealing, Wrapped
 from airgap.bundle.writer import Writer
 from airgap.errors import DamagedError, InputRefusedError
 from airgap.trust import keys
@@ -64,19 +65,24 @@ def test_size_bound_holds(compression):
     assert len(stream.getvalue()) <= bound
 
 
-def test_writing_and_reading_keep_memory_bounded():
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_writing_and_reading_keep_memory_bounded(sealed):
     element = {"text": "x" * 1000}
     stream = io.BytesIO()
+    file_key = FileKey(b"k" * 32) if sealed else None
+    entry = Wrapped("0" * 64, "x25519", bytes(80))
+    sealing = Sealing(file_key.commitment, (entry,)) if sealed else None
     tracemalloc.start()
-    writer = Writer(stream, Header("bundle"))
-    for _ in range(40_000):
+    writer = Writer(stream, Header("bundle", sealing=sealing), file_key)
+    for _ in range(20_000):
         writer.add(element)
     writer.finish(bundle_fields(), [KEY.sign])
     file = reader.open_file(stream, name="test", catalog=SCHEMAS)
-    assert sum(1 for _ in reader.elements(file, reader.decode_manifest(file, SCHEMAS))) == 40_000
+    manifest = reader.decode_manifest(file, SCHEMAS)
+    assert sum(1 for _ in reader.elements(file, manifest, file_key)) == 20_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # 40 MB of records; a chunk is 1 MiB, and the file itself is a few KB of zstd.
+    # 20 MB of records; a chunk is 1 MiB, and the file itself is a few KB of zstd.
     assert peak < 8 * 1024**2
 
 

@@ -175,8 +175,9 @@ def test_a_passphrase_is_asked_for_once_and_a_wrong_one_is_said(key):
 def test_a_hybrid_file_with_one_half_unprotected_is_refused():
     first, _ = halves(recipients.to_pem(HYBRID, b"secret"))
     _, second = halves(recipients.to_pem(HYBRID, None))
-    with pytest.raises(TrustError, match="not one key"):
+    with pytest.raises(TrustError, match="not one key") as caught:
         recipients.private_from_bytes(first + second, lambda _: b"secret", where="test")
+    assert caught.value.found == "one half protected by a passphrase, and one not"
 
 
 def test_a_private_key_that_others_can_read_is_refused(tmp_path):

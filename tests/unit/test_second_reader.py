@@ -80,6 +80,7 @@ def test_it_refuses_a_sealed_bundle_without_a_recipients_key(name):
 
 @pytest.mark.parametrize("case", HPKE, ids=lambda case: case["from"].partition(":")[0])
 def test_its_hpke_is_that_of_the_published_test_vectors(case):
+    """They have associated data, which the library's public functions don't take; see the next test."""
     secret = bytes.fromhex(case["skRm"])
     if case["kem_id"] == 0x0020:
         own = OpeningKey(X25519PrivateKey.from_private_bytes(secret))

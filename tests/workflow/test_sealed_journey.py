@@ -80,6 +80,10 @@ def test_each_of_several_recipients_opens_it_whatever_their_suites(sealing, beac
     site.collect([report(4), report(5, 3)])
     said = site.export("--seal-to", "relay-1", "--seal-to", "safe").output
     assert said.count("Sealed to ") == 2
+    assert "(safe)" in said
+    shown = run("inspect", "--home", site.isolated, site.bundle).output
+    assert "(x25519, relay-1)" in shown
+    assert "(mlkem768-x25519, safe)" in shown
     suites = [r.suite for r in header_of(site.bundle).sealing.recipients]
     assert suites == ["x25519", "mlkem768-x25519"]
     first = run("cat", "--home", site.workstation, site.bundle).stdout
