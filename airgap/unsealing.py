@@ -10,8 +10,8 @@ from airgap.files import write_atomically
 from airgap.home import Home
 from airgap.limits import MAX_RECIPIENTS
 from airgap.text import printable
-from airgap.trust import recipients
-from airgap.trust.keys import Passphrase, fingerprint
+from airgap.trust import recipients, spoken
+from airgap.trust.keys import Passphrase
 from airgap.trust.recipients import Recipient, RecipientKey
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -148,7 +148,7 @@ def find_recipient(home: Home, choice: str) -> Named:
         UsageError: there is no such one, or a file is named.
     """
     known = known_recipients(home)
-    digits = choice.replace(" ", "").replace(":", "").lower()
+    digits = spoken.digits(choice)
     found = [k for k in known if k.name == choice] or [
         k for k in known if len(digits) >= _LEAST_DIGITS and k.recipient.key_id.startswith(digits)
     ]
@@ -182,23 +182,6 @@ def chosen_recipients(home: Home, choices: tuple[str, ...]) -> tuple[Recipient, 
             found=str(len(found)),
         )
     return tuple(found.values())
-
-
-def require_fingerprint(recipient: Recipient, expected: str, *, where: str) -> None:
-    """Check that a key is the one whose fingerprint a person was told.
-
-    Raises:
-        TrustError: it is not, or fewer than 16 digits were given.
-    """
-    digits = expected.replace(" ", "").replace(":", "").lower()
-    if len(digits) < _LEAST_DIGITS or not recipient.key_id.startswith(digits):
-        raise TrustError(
-            "the key is not the one you expected",
-            where=where,
-            expected=printable(expected),
-            found=fingerprint(recipient.key_id),
-            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
-        )
 
 
 def check_name(name: str) -> str:

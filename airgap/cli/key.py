@@ -1,7 +1,5 @@
 """``airgap key``: this side's own keys."""
 
-import os
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +11,7 @@ from airgap.cli.common import (
     airgap_command,
     ask_passphrase,
     key_option,
+    new_passphrase,
     passphrase_option,
 )
 from airgap.cli.recording import record
@@ -25,8 +24,6 @@ from airgap.trust import keys, spoken, succession
 from airgap.trust import store as trust_store
 from airgap.trust.entries import ANY_SOURCE, Role, TrustedKey
 from airgap.trust.keys import ED25519, HYBRID, PrivateKey, PublicKey
-
-_LONGEST_PASSPHRASE = 1023
 
 
 @click.group("key")
@@ -278,25 +275,6 @@ def _find_public(home_path: Path, key: str | None) -> PublicKey:
     return home.public_key(str(name))
 
 
-def _new_passphrase(file: Path | None) -> bytes | None:
-    if file is not None:
-        return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
-    given = os.environ.get("AIRGAP_PASSPHRASE")
-    if given is not None:
-        return os.fsencode(given) or None
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        answer = click.prompt(
-            "Passphrase for the new key (empty: none)",
-            default="",
-            show_default=False,
-            hide_input=True,
-            confirmation_prompt="Once more",
-            err=True,
-        )
-        return str(answer).encode() or None
-    return None
-
-
 def _make(
     home: Home, name: str, passphrase_file: Path | None, *, hybrid: bool, no_passphrase: bool
 ) -> tuple[PrivateKey, tuple[Path, Path], bytes | None]:
@@ -304,11 +282,11 @@ def _make(
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise UsageError("the name can't be used", expected="letters, digits, - and _")
     home.require_no_key(name)
-    passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
-    if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
-        raise UsageError(
-            "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
-        )
+    passphrase = (
+        None
+        if no_passphrase
+        else new_passphrase(passphrase_file, "AIRGAP_PASSPHRASE", "the new key")
+    )
     key = keys.generate(HYBRID if hybrid else ED25519)
     return key, home.add_key(name, key, passphrase), passphrase
 

@@ -1,23 +1,25 @@
 """``airgap recipient``: the keys that bundles are sealed to."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from airgap import unsealing
-from airgap.cli.common import Output, airgap_command, on_side, sealing_passphrase_option
+from airgap.cli.common import (
+    Output,
+    airgap_command,
+    new_passphrase,
+    on_side,
+    sealing_passphrase_option,
+)
 from airgap.cli.recording import record
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.home import open_home
-from airgap.trust import keys, recipients
+from airgap.trust import recipients, spoken
 from airgap.trust.recipients import Recipient
 from airgap.unsealing import Named
-
-_LONGEST_PASSPHRASE = 1023
 
 
 @click.group("recipient")
@@ -55,11 +57,13 @@ def _generate(
     home = open_home(home_path)
     unsealing.check_name(name)
     with exclusive(home.path / "sealing.lock", "change of keys"):
-        passphrase = None if no_passphrase else _new_passphrase(sealing_passphrase_file)
-        if passphrase is not None and len(passphrase) > _LONGEST_PASSPHRASE:
-            raise UsageError(
-                "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
+        passphrase = (
+            None
+            if no_passphrase
+            else new_passphrase(
+                sealing_passphrase_file, "AIRGAP_SEALING_PASSPHRASE", "the new sealing key"
             )
+        )
         key = recipients.generate(hybrid=hybrid)
         private, public = unsealing.add_own(home, name, key, passphrase)
     protected = "protected by the passphrase" if passphrase else "not protected by a passphrase"
@@ -83,7 +87,11 @@ def _generate(
 
 @airgap_command("add", audited=True)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--fingerprint", required=True, help="What its owner told you; at least 16 digits.")
+@click.option(
+    "--fingerprint",
+    required=True,
+    help="What its owner told you, in digits (at least 16) or words.",
+)
 @click.option("--name", help="What to call it here; default: the file's name.")
 def _add(out: Output, home_path: Path, file: Path, fingerprint: str, name: str | None) -> None:
     """Let bundles be sealed to a public key.
@@ -97,7 +105,7 @@ def _add(out: Output, home_path: Path, file: Path, fingerprint: str, name: str |
     """
     home = on_side(home_path, "isolated")
     found = recipients.read_public(file)
-    unsealing.require_fingerprint(found, fingerprint, where=str(file))
+    spoken.require(found.key_id, fingerprint, where=str(file))
     chosen = name or file.stem
     with exclusive(home.path / "sealing.lock", "change of keys"):
         path = unsealing.add_recipient(home, chosen, found)
@@ -194,25 +202,6 @@ def _as_map(recipient: Recipient) -> dict[str, Any]:
         "fingerprint": recipient.fingerprint,
         "suite": recipient.suite,
     }
-
-
-def _new_passphrase(file: Path | None) -> bytes | None:
-    if file is not None:
-        return keys.read_small(file, "passphrase").split(b"\n")[0].rstrip(b"\r") or None
-    given = os.environ.get("AIRGAP_SEALING_PASSPHRASE")
-    if given is not None:
-        return os.fsencode(given) or None
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        answer = click.prompt(
-            "Passphrase for the new sealing key (empty: none)",
-            default="",
-            show_default=False,
-            hide_input=True,
-            confirmation_prompt="Once more",
-            err=True,
-        )
-        return str(answer).encode() or None
-    return None
 
 
 for _command in (_generate, _add, _list, _fingerprint, _remove):

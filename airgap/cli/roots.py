@@ -10,7 +10,7 @@ from airgap import catalog, media, timestamps
 from airgap.bundle.envelope import Envelope
 from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
 from airgap.cli.recording import record
-from airgap.cli.trusting import Moment, changing, require_fingerprint
+from airgap.cli.trusting import Moment, changing
 from airgap.errors import AirgapError, TrustError, UsageError
 from airgap.files import write_atomically
 from airgap.home import Home, open_home
@@ -21,8 +21,6 @@ from airgap.trust import roots as trust_roots
 from airgap.trust import store as trust_store
 from airgap.trust.entries import Root, moment_text, require_distinct
 from airgap.trust.store import TrustStore
-
-_LEAST_DIGITS = 16
 
 
 @click.group("root")
@@ -56,7 +54,7 @@ def _add(
     home = open_home(home_path)
     public = keys.public_from_bytes(keys.read_small(file, "public key"), where=str(file))
     if fingerprint is not None:
-        require_fingerprint(public, fingerprint)
+        spoken.require(public.key_id, fingerprint, where=str(file))
     with changing(home) as store:
         there = store.root.keys if store.root else ()
         require_distinct([*(key for key, _ in there), public], where=public.fingerprint)
@@ -202,7 +200,7 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
     """
     home = open_home(home_path)
     beginnings = [spoken.digits(text) for text in named]
-    if any(len(beginning) < _LEAST_DIGITS for beginning in beginnings):
+    if any(len(beginning) < spoken.LEAST_DIGITS for beginning in beginnings):
         raise UsageError("name a root key by at least 16 digits of its fingerprint")
     read = _in_order(home, paths)
     with changing(home) as store:

@@ -11,11 +11,11 @@ from airgap import catalog, timestamps
 from airgap.cli import roots
 from airgap.cli.common import Output, airgap_command
 from airgap.cli.recording import record
-from airgap.cli.trusting import Moment, changing, require_fingerprint
+from airgap.cli.trusting import Moment, changing
 from airgap.errors import TrustError, UsageError
 from airgap.home import open_home
 from airgap.text import plural, printable
-from airgap.trust import keys, succession
+from airgap.trust import keys, spoken, succession
 from airgap.trust import store as trust_store
 from airgap.trust.entries import ANY_SOURCE, Policy, Revocation, Role, TrustedKey, moment_text
 from airgap.trust.store import TrustStore
@@ -63,7 +63,7 @@ def _add(
         keys.read_small(file, "public key", regular=True), where=str(file)
     )
     if fingerprint is not None:
-        require_fingerprint(public, fingerprint)
+        spoken.require(public.key_id, fingerprint, where=str(file))
     if not sources:
         if home.side == "workstation" and set(roles) != {"importer"}:
             raise UsageError(

@@ -9,17 +9,15 @@ import click
 
 from airgap import media, timestamps
 from airgap.catalog import Catalog, load
-from airgap.errors import AirgapError, TrustError
+from airgap.errors import AirgapError
 from airgap.files import exclusive
 from airgap.home import Home
 from airgap.text import printable
-from airgap.trust import approvals, keys, spoken
+from airgap.trust import approvals
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Approval
-from airgap.trust.keys import PublicKey
 from airgap.trust.store import TrustStore
 
-_LEAST_DIGITS = 16
 _LARGEST = 64 * 1024
 _MOST = 1000
 
@@ -87,19 +85,3 @@ def changing(home: Home) -> Iterator[TrustStore]:
     """Yield the trust store while nobody else can change it."""
     with exclusive(home.path / "trust.lock", "change of keys"):
         yield trust_store.load(home.trust_path, load())
-
-
-def require_fingerprint(public: PublicKey, expected: str) -> None:
-    """Check that a key is the one whose fingerprint a person was told, in digits or words.
-
-    Raises:
-        TrustError: it is not, or too little of it was given.
-    """
-    digits = spoken.digits(expected)
-    if len(digits) < _LEAST_DIGITS or not public.key_id.startswith(digits):
-        raise TrustError(
-            "the key is not the one you expected",
-            expected=printable(expected),
-            found=keys.fingerprint(public.key_id),
-            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
-        )

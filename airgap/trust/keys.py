@@ -204,6 +204,21 @@ def read_private(path: Path, passphrase: Passphrase) -> PrivateKey:
         UsageError: the file can't be read.
         TrustError: others may read it, or it is no key; see ``private_from_bytes``.
     """
+    data = read_secret(path, "make a new key and revoke this one")
+    return private_from_bytes(data, passphrase, where=str(path))
+
+
+def read_secret(path: Path, otherwise: str) -> bytes:
+    """Return the content of a private key file that nobody else can read.
+
+    Args:
+        path: the file.
+        otherwise: what to do where others may have read it, for the message.
+
+    Raises:
+        UsageError: the file can't be read.
+        TrustError: others may read it.
+    """
     data = read_small(path, "private key")
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise TrustError(
@@ -211,9 +226,9 @@ def read_private(path: Path, passphrase: Passphrase) -> PrivateKey:
             where=str(path),
             expected="mode 0600",
             found=f"mode {stat.S_IMODE(path.stat().st_mode):04o}",
-            hint=f"chmod 600 {path}; if others may have read it, make a new key and revoke this one",
+            hint=f"chmod 600 {path}; if others may have read it, {otherwise}",
         )
-    return private_from_bytes(data, passphrase, where=str(path))
+    return data
 
 
 def read_small(path: Path, what: str, *, regular: bool = False) -> bytes:

@@ -9,9 +9,6 @@ A key id is the SHA-256 of the public key's SubjectPublicKeyInfo in DER; for the
 ML-KEM-768 half first, one after the other. Key files hold the same halves in the same order.
 """
 
-import os
-import re
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -24,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from airgap.bundle.sealing import Context, FileKey, Sealing, Wrapped, checked
 from airgap.errors import DamagedError, SealedError, TrustError
-from airgap.trust.keys import Passphrase, fingerprint, read_small
+from airgap.trust.keys import Passphrase, fingerprint, pem_blocks, read_secret, read_small
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mlkem import (
@@ -56,9 +53,6 @@ _SMALL_ORDER_U = frozenset(
         325606250916557431795983626356110631294008115727848805560023387167927233504,
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     }
-)
-_PEM_BLOCK = re.compile(
-    rb"-----BEGIN ([A-Z ]+)-----\r?\n(?:[A-Za-z0-9+/=]+\r?\n)+-----END \1-----(?:\r?\n)*"
 )
 
 
@@ -208,15 +202,7 @@ def read_private(path: Path, passphrase: Passphrase) -> RecipientKey:
         TrustError: others may read it, or it is no key.
         SealedError: the passphrase is missing or wrong.
     """
-    data = read_small(path, "private key")
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise TrustError(
-            "the private key can be read by others",
-            where=str(path),
-            expected="mode 0600",
-            found=f"mode {stat.S_IMODE(path.stat().st_mode):04o}",
-            hint=f"chmod 600 {path}; if others may have read it, make a new key and seal to that",
-        )
+    data = read_secret(path, "make a new key and seal to that")
     return private_from_bytes(data, passphrase, where=str(path))
 
 
@@ -293,27 +279,16 @@ _PRIVATE = "PKCS#8 in PEM: X25519, or ML-KEM-768 and then X25519"
 
 
 def _blocks(data: bytes, kinds: tuple[bytes, ...], expected: str, *, where: str) -> list[bytes]:
-    """Return a file's PEM blocks, of which there are one or two, and nothing beside them.
-
-    PEM loaders pass over what stands before a block and take the first of several (RFC 7468 section
-    2 lets them): what a person sees in the file would not be what is used.
-    """
-    text = data.lstrip(b"\r\n")
-    found = list(_PEM_BLOCK.finditer(text))
-    problem = None
-    if any(b"PRIVATE" in m[1] for m in found) and b"PUBLIC KEY" in kinds:
-        problem = "a private key: it never leaves its machine"
-    elif any(m[1] == b"PUBLIC KEY" for m in found) and b"PUBLIC KEY" not in kinds:
-        problem = "a public key"
-    elif not found or any(m[1] not in kinds for m in found):
-        problem = "something else"
-    elif sum(len(m[0]) for m in found) != len(text):
-        problem = "something beside the key"
-    elif len(found) > 2:
-        problem = f"{len(found)} blocks"
-    if problem is not None:
-        raise _no_key(expected, problem, where=where)
-    return [m[0] for m in found]
+    """Return a file's PEM blocks, of which there are one or two, and nothing beside them."""
+    try:
+        return pem_blocks(data.strip(), kinds)
+    except ValueError:
+        problem = "something else, or something beside the key"
+        if b"PRIVATE KEY-----" in data and b"PUBLIC KEY" in kinds:
+            problem = "a private key: it never leaves its machine"
+        elif b"PUBLIC KEY-----" in data and b"PUBLIC KEY" not in kinds:
+            problem = "a public key"
+        raise _no_key(expected, problem, where=where) from None
 
 
 def _loaded(block: bytes, load: Callable[[bytes], object], *, where: str) -> Any:

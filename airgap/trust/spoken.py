@@ -10,8 +10,12 @@ from typing import Any
 
 from airgap.errors import TrustError, UsageError
 from airgap.text import printable
+from airgap.trust.keys import fingerprint
 
 _DIGITS = 32
+
+LEAST_DIGITS = 16
+"""How much of a fingerprint a person must give."""
 
 
 def words(key_id: str) -> str:
@@ -50,6 +54,23 @@ def digits(spoken: str) -> str:
             hint="listen to them once more",
         )
     return bytes(book.to_entropy(found)).hex()
+
+
+def require(key_id: str, expected: str, *, where: str) -> None:
+    """Check that a key is the one whose fingerprint a person was told, in digits or words.
+
+    Raises:
+        TrustError: it is not, or fewer than 16 digits were given.
+    """
+    found = digits(expected)
+    if len(found) < LEAST_DIGITS or not key_id.startswith(found):
+        raise TrustError(
+            "the key is not the one you expected",
+            where=where,
+            expected=printable(expected),
+            found=fingerprint(key_id),
+            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
+        )
 
 
 def qr_code(key_id: str) -> str:

@@ -100,7 +100,6 @@ def _variants(own, other):
     yield "three blocks", first + second + second
     yield "two X25519 keys", second + other
     yield "words before", b"my key\n" + own
-    yield "a space before", b" " + own
     yield "words after", own + b"my key\n"
     yield "words between", first + b"and\n" + second
     yield "cut", own[: len(own) // 2]
