@@ -1,4 +1,4 @@
-"""A home's keys for sealing: the workstation's own, and the recipients that the isolated side knows."""
+"""A home's keys for sealing: its own, which open, and the recipients that it may seal to."""
 
 import re
 from dataclasses import dataclass, field
@@ -78,8 +78,8 @@ def own_keys(home: Home) -> list[Named]:
 
 
 def known_recipients(home: Home) -> list[Named]:
-    """Return the recipients that this home may seal to."""
-    return _public_keys(home.path / "recipients", "*.pub")
+    """Return the recipients that this home may seal to: those that were added, and its own keys."""
+    return [*_public_keys(home.path / "recipients", "*.pub"), *own_keys(home)]
 
 
 def add_own(
@@ -95,7 +95,7 @@ def add_own(
     """
     folder = home.folder("sealing")
     private, public = (folder / f"{check_name(name)}{suffix}" for suffix in (".pem", ".pub"))
-    if private.exists() or public.exists():
+    if private.exists() or public.exists() or name in names(home).values():
         raise UsageError(
             f"there is a key named {name} already",
             where=str(private),
@@ -113,8 +113,8 @@ def add_recipient(home: Home, name: str, recipient: Recipient) -> Path:
         UsageError: there is one of that name, or the key has another name already.
     """
     path = home.folder("recipients") / f"{check_name(name)}.pub"
-    there = {known.recipient.key_id: known.name for known in known_recipients(home)}
-    if path.exists() or recipient.key_id in there:
+    there = names(home)
+    if path.exists() or name in there.values() or recipient.key_id in there:
         raise UsageError(
             "this recipient is known already",
             where=str(home.path / "recipients"),
@@ -129,16 +129,24 @@ def remove_recipient(home: Home, choice: str) -> Named:
     """Forget a recipient, by name or the beginning of its fingerprint; return what it was.
 
     Raises:
-        UsageError: there is no such one.
+        UsageError: there is no such one, or it is this home's own key.
     """
     found = find_recipient(home, choice)
-    (home.path / "recipients" / f"{found.name}.pub").unlink()
+    path = home.path / "recipients" / f"{found.name}.pub"
+    if not path.exists():
+        raise UsageError(
+            "this is a key of this home's own, which airgap never deletes",
+            where=str(home.path / "sealing"),
+            found=found.name,
+            hint="bundles are sealed to it only where --seal-to or airgap.toml names it",
+        )
+    path.unlink()
     return found
 
 
 def names(home: Home) -> dict[str, str]:
     """Return what this home calls the keys that it seals to or opens with, by key id."""
-    return {k.recipient.key_id: k.name for k in (*known_recipients(home), *own_keys(home))}
+    return {k.recipient.key_id: k.name for k in known_recipients(home)}
 
 
 def find_recipient(home: Home, choice: str) -> Named:

@@ -32,8 +32,8 @@ class Document:
         manifest: its manifest.
         signers: whose signatures hold; empty where nobody asked.
         warnings: what verification wants said.
-        file_key: what opens its chunks, where they are sealed and it was opened.
         reviews: whose approvals count, where they were asked for.
+        file_key: what opens its chunks, where they are sealed and it was opened.
         names: what this home calls the recipients of a sealed file, by key id.
     """
 
@@ -159,8 +159,8 @@ def opened(
                 name=name,
                 trust=trust,
                 catalog=catalog,
-                approvals=approvals,
                 opener=opener,
+                approvals=approvals,
             )
             yield Document(
                 file,

@@ -19,7 +19,6 @@ from airgap.files import exclusive
 from airgap.home import open_home
 from airgap.trust import recipients, spoken
 from airgap.trust.recipients import Recipient
-from airgap.unsealing import Named
 
 
 @click.group("recipient")
@@ -45,9 +44,9 @@ def _generate(
 ) -> None:
     """Make a key pair that opens what is sealed to it.
 
-    For the workstation, and for a reviewer. The private half never leaves this machine; who loses it
-    can't open what is sealed to it alone. On a terminal a passphrase is asked for; an empty one leaves
-    the file unprotected.
+    For the workstation, and for who reviews what is sealed. The private half never leaves its home;
+    what is sealed to it alone can be opened by nobody once it is lost. On a terminal a passphrase is
+    asked for; an empty one leaves the file unprotected.
 
     \b
     Example:
@@ -79,6 +78,11 @@ def _generate(
     record("sealing key made", fingerprint=key.public.fingerprint, suite=key.public.suite)
     out.say(f"Fingerprint: {key.public.fingerprint} ({key.public.suite})")
     out.say(f"Wrote {private} (mode 0600, {protected}).")
+    if home.side == "isolated":
+        out.say(
+            f"Wrote {public}. Next: airgap export --to FOLDER --seal-to RECIPIENT --seal-to {name}"
+        )
+        return
     out.say(
         f"Wrote {public}. Next: carry it to the isolated host, and there: airgap recipient add "
         f'{public.name} --name {home.name} --fingerprint "{key.public.fingerprint}"'
@@ -125,7 +129,7 @@ def _list(out: Output, home_path: Path) -> None:
     """
     home = open_home(home_path)
     is_isolated = home.side == "isolated"
-    found = _all(home_path)
+    found = unsealing.known_recipients(home)
     out.result({"recipients": [{"name": k.name, **_as_map(k.recipient)} for k in found]})
     if not found:
         out.say(
@@ -156,7 +160,7 @@ def _fingerprint(out: Output, home_path: Path, key: str) -> None:
         found = recipients.read_public(Path(key))
     else:
         home = open_home(home_path)
-        there = {k.name: k.recipient for k in _all(home_path)}
+        there = {k.name: k.recipient for k in unsealing.known_recipients(home)}
         if key not in there:
             raise UsageError(
                 "there is no such key",
@@ -189,11 +193,6 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
     record("recipient removed", fingerprint=found.recipient.fingerprint)
     out.say(f"Removed {found.name}, {found.recipient.fingerprint}.")
     out.say("What is sealed to it already can still be opened with it.")
-
-
-def _all(home_path: Path) -> list[Named]:
-    home = open_home(home_path)
-    return [*unsealing.own_keys(home), *unsealing.known_recipients(home)]
 
 
 def _as_map(recipient: Recipient) -> dict[str, Any]:

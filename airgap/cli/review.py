@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Show everything that leaves in a bundle: every field, how often, and which values.
 
-    The bundle is verified first. The sheet is kept in the home; its digest goes into the
-    approval that `airgap countersign` makes.
+    The bundle is verified first, and opened with this home's key where it is sealed. The sheet is
+    kept in the home; its digest goes into the approval that `airgap countersign` makes.
 
     \b
     Example:

@@ -34,7 +34,7 @@ def command(
     Each is copied to quarantine and checked as an import would, with the approvals that lie
     beside it. Of several, each is checked; the exit status is the first failure's. A sealed bundle
     that this home has no key for is verified as far as it can be without opening: signatures,
-    digests, and what the manifest says of itself.
+    approvals, digests, and what the manifest says of itself.
 
     \b
     Example:

@@ -54,6 +54,7 @@ _SMALL_ORDER_U = frozenset(
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     }
 )
+_T_SIZE = 1152
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,14 @@ def _public(x25519: X25519PublicKey, mlkem: Any, *, where: str) -> Recipient:
             "the public key is a point of small order, or not in its one form",
             where=where,
             hint="anybody could open what is sealed to such a key; ask where it came from",
+        )
+    if mlkem is not None and not any(mlkem.public_bytes_raw()[:_T_SIZE]):
+        # With t = 0 (FIPS 203, algorithm 14) the ciphertext shows the message but for noise.
+        raise TrustError(
+            "the ML-KEM-768 half of the public key hides nothing",
+            where=where,
+            expected="a key whose vector t is not zero",
+            hint="nobody made such a key by accident; ask where it came from",
         )
     halves = [x25519] if mlkem is None else [mlkem, x25519]
     der, pem = (

@@ -86,6 +86,14 @@ def test_an_ml_kem_key_with_a_coefficient_too_large_is_refused():
         recipients.public_from_bytes(wrong + x, where="test")
 
 
+def test_an_ml_kem_key_that_hides_nothing_is_refused():
+    """With t = 0 the ciphertext is the message and noise, which everybody can round away."""
+    _, x = halves(HYBRID.public.pem.encode())
+    weak = mlkem.MLKEM768PublicKey.from_public_bytes(bytes(1152) + b"r" * 32).public_bytes(*PEM)
+    with pytest.raises(TrustError, match="hides nothing"):
+        recipients.public_from_bytes(weak + x, where="test")
+
+
 def halves(data):
     """Return the PEM blocks of a file."""
     return [b"-----BEGIN " + part for part in data.split(b"-----BEGIN ")[1:]]

@@ -272,7 +272,7 @@ def test_recipients_are_added_listed_named_and_removed(site):
     assert "No recipients" in run("recipient", "list", "--home", site.isolated).output
 
 
-def test_sealing_keys_are_private_and_never_overwritten(site):
+def test_sealing_keys_are_never_overwritten(site):
     make_key(site.workstation, "--no-passphrase")
     path = site.workstation / "sealing" / "default.pem"
     before = path.read_bytes()
@@ -330,6 +330,39 @@ def test_a_sealed_bundle_signed_by_another_exporter_is_not_counted_as_that_ones(
     assert "the wrapped file key does not open with the key that it names" in result.output
     assert "taken from another bundle" in result.output
     assert not beacon.seen
+
+
+def test_a_sealed_bundle_is_reviewed_by_who_can_open_it_and_its_approvals_count_unopened(
+    sealing, beacon
+):
+    site = sealing
+    run("key", "generate", "--home", site.isolated, "--name", "alice", "--role", "reviewer", "--no-passphrase")  # fmt: skip
+    alice = site.isolated / "keys" / "alice.pub"
+    options = ("--role", "reviewer", "--source", "bank-a.prod")
+    run("trust", "add", "--home", site.workstation, alice, *options)
+    run("trust", "policy", "set", "--home", site.workstation, "--source", "bank-a.prod", "--reviewers", "1")  # fmt: skip
+    site.collect([report(4)])
+    site.export("--key", "default", "--seal-to", "relay-1")
+    refused = run("review", "--home", site.isolated, site.bundle, code=4)
+    assert "the bundle is sealed, and no key here opens it" in refused.output
+    run("countersign", "--home", site.isolated, site.bundle, "--key", "alice", code=2)
+    site.bundle.unlink()
+    made = run(
+        "recipient", "generate", "--home", site.isolated, "--name", "alice", "--no-passphrase"
+    )
+    assert "--seal-to alice" in made.output
+    site.collect([report(5, 6)])
+    site.export("--key", "default", "--seal-to", "relay-1", "--seal-to", "alice")
+    site.import_(beacon.url, code=4)
+    second = second_workstation(site)
+    assert "as far as it can be" not in run("verify", "--home", second, site.bundle, code=4).output
+    run("review", "--home", site.isolated, site.bundle)
+    run("countersign", "--home", site.isolated, site.bundle, "--key", "alice")
+    shown = run("verify", "--home", second, site.bundle).output
+    assert "verified as far as it can be without opening" in shown
+    assert "Approved by" in shown
+    site.import_(beacon.url)
+    assert beacon.totals.records == 1
 
 
 def test_where_the_library_has_no_hpke_only_sealing_is_refused_and_says_so(sealing):
