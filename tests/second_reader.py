@@ -28,6 +28,7 @@ from typing import Any, Self
 import msgpack
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -64,17 +65,32 @@ class TrustedKey:
     not_before: datetime | None = None
     not_after: datetime | None = None
     revoked: bool = False
-    algorithm: str = "ed25519"
+    mldsa65: MLDSA65PublicKey | None = None
 
     def __post_init__(self) -> None:
         raw = self.public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
         _need(is_sound_point(raw), "the public key is not a canonical point of large order")
 
     @property
+    def algorithm(self) -> str:
+        """The one that it verifies."""
+        return "ed25519" if self.mldsa65 is None else "ed25519+ml-dsa-65"
+
+    @property
     def key_id(self) -> str:
         """Computed, never taken over, so a key cannot stand under the id of another."""
-        der = self.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return _sha256(der)
+        halves = [half for half in (self.public_key, self.mldsa65) if half is not None]
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return _sha256(b"".join(half.public_bytes(*form) for half in halves))
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raise InvalidSignature unless every half of the signature holds."""
+        if self.mldsa65 is None:
+            self.public_key.verify(signature, message)
+            return
+        both = b"airgap ed25519+ml-dsa-65 v1\x00" + message
+        self.public_key.verify(signature[:64], both)
+        self.mldsa65.verify(signature[64:], both)
 
     def may_sign(self, source: str, at: datetime) -> bool:
         """Whether the key counts for this source at this time."""
@@ -423,7 +439,7 @@ def _signers(
             raise ValueError("signed by a key that is not trusted")
         _need(signature["algorithm"] == key.algorithm, "the algorithm is not the key's")
         try:
-            key.public_key.verify(signature["signature"], message)
+            key.verify(signature["signature"], message)
         except InvalidSignature:
             raise ValueError("a signature does not hold") from None
     return [trusted[s["key_id"]] for s in signatures]

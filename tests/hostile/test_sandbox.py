@@ -276,6 +276,8 @@ def golden_trust(tmp_path_factory) -> Path:
     for role in ("exporter", "importer"):
         key = keys.from_seed(INDEX["keys"][role]["seed_ascii"].encode())
         found = found.with_key(trusted(key, role))
+    quantum = keys.from_seed(INDEX["keys"]["quantum"]["seed_ascii"].encode(), keys.HYBRID)
+    found = found.with_key(trusted(quantum, "exporter"))
     path = tmp_path_factory.mktemp("golden") / "trust.json"
     trust_store.save(path, found)
     return path

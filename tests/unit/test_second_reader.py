@@ -23,9 +23,9 @@ RULES = Rules.load(REPOSITORY / "schemas")
 
 
 def key(path, role, source="*"):
-    return TrustedKey(
-        load_pem_public_key(path.read_bytes()), frozenset({role}), frozenset({source})
-    )
+    halves = path.read_bytes().split(b"-----BEGIN")[1:]
+    first, *second = (load_pem_public_key(b"-----BEGIN" + half) for half in halves)
+    return TrustedKey(first, frozenset({role}), frozenset({source}), mldsa65=(second or [None])[0])
 
 
 def opening_key(x25519_ascii, mlkem768_seed_ascii=None, key_id=None):
@@ -36,7 +36,11 @@ def opening_key(x25519_ascii, mlkem768_seed_ascii=None, key_id=None):
 
 
 OPENING = {name: opening_key(**seeds) for name, seeds in INDEX["recipients"].items()}
-KEYS = [key(VECTORS / "exporter.pub", "exporter"), key(VECTORS / "importer.pub", "importer")]
+KEYS = [
+    key(VECTORS / "exporter.pub", "exporter"),
+    key(VECTORS / "importer.pub", "importer"),
+    key(VECTORS / "quantum.pub", "exporter"),
+]
 
 
 def test_it_imports_nothing_of_airgap():
@@ -50,7 +54,9 @@ def test_it_imports_nothing_of_airgap():
     assert outside == {"msgpack", "cryptography", "zstandard"}
 
 
-@pytest.mark.parametrize("name", ["bundle-none.airgap", "bundle-zstd.airgap"])
+@pytest.mark.parametrize(
+    "name", ["bundle-none.airgap", "bundle-zstd.airgap", "bundle-hybrid.airgap"]
+)
 def test_it_accepts_the_golden_bundles_with_their_ids_and_totals(name):
     document = second_reader.read(VECTORS / name, KEYS, RULES)
     assert document.id == INDEX["accepted"][name]["id"]

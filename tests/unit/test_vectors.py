@@ -10,7 +10,10 @@ from support import trusted
 
 from airgap import catalog, verify
 from airgap.bundle import envelope
-from airgap.errors import AirgapError, SealedError
+from airgap.errors import AirgapError, DamagedError, SealedError, TrustError
+from airgap.trust import approvals, roots, succession
+from airgap.trust.approvals import Reviews
+from airgap.trust.entries import Place
 from airgap.trust.store import TrustStore
 
 HERE = Path(__file__).parent.parent / "vectors"
@@ -22,6 +25,7 @@ TRUST = (
     TrustStore({})
     .with_key(trusted(regenerate.EXPORTER, "exporter"))
     .with_key(trusted(regenerate.IMPORTER, "importer"))
+    .with_key(trusted(regenerate.stated.QUANTUM, "exporter"))
 )
 _WORDS_OF_STEP = {
     1: (
@@ -64,13 +68,15 @@ def verify_file(name, recipient="recipient"):
 def test_golden_files_are_what_this_version_writes():
     made = regenerate.files()
     there = {p.name: p.read_bytes() for p in HERE.iterdir() if p.is_file()}
-    for fixed in ("regenerate.py", "sealed.py", "requests.jsonl", "README.md"):
+    for fixed in ("regenerate.py", "sealed.py", "stated.py", "requests.jsonl", "README.md"):
         there.pop(fixed)
     assert sorted(made) == sorted(there)
     assert [name for name in made if made[name] != there[name]] == []
 
 
-@pytest.mark.parametrize("name", ["bundle-none.airgap", "bundle-zstd.airgap"])
+@pytest.mark.parametrize(
+    "name", ["bundle-none.airgap", "bundle-zstd.airgap", "bundle-hybrid.airgap"]
+)
 def test_golden_bundle_is_accepted_with_its_id_totals_and_record_ids(name):
     bundle = verify_file(name)
     assert bundle.document_id == INDEX["accepted"][name]["id"]
@@ -124,6 +130,37 @@ def test_golden_file_is_refused_at_its_step(name):
     assert any(
         words in str(caught.value) for words in _WORDS_OF_STEP[INDEX["refused"][name]["step"]]
     )
+
+
+def test_golden_statements_are_believed_as_the_index_says():
+    """And those that are refused are not, each for its own reason."""
+    files = {name: (HERE / name).read_bytes() for name in INDEX["statements"]}
+    schemas, now = catalog.load(), regenerate.MADE_AT
+    exporter, importer = regenerate.EXPORTER, regenerate.IMPORTER
+    believer = TrustStore({}).with_key(trusted(exporter, "exporter"))
+    _, old, new = succession.follow(
+        believer, files.pop("succession.succession"), schemas, now, where="v"
+    )
+    assert (old.last_sequence, new.public) == (1, regenerate.stated.QUANTUM.public)
+    named = [exporter.public.key_id, importer.public.key_id]
+    store = roots.follows(
+        TrustStore({}), files.pop("trust.trust"), schemas, now, named=named, where="v"
+    )
+    assert (store.version, store.policy("vector.site").reviewers) == (7, 1)
+    bundle = INDEX["accepted"]["bundle-none.airgap"]["id"]
+    place = Place("vector.site", now, 1)
+    for name, heard in (("approval.approval", "approved"), ("denial.approval", "denied")):
+        found = approvals.read(files.pop(name), schemas, name=name)
+        assert len(getattr(Reviews.of([found], bundle, place, (), store), heard)) == 1
+    data = files.pop("refused-trust-one-of-two.trust")
+    with pytest.raises(TrustError, match="not signed by the root keys"):
+        roots.follows(TrustStore({}), data, schemas, now, named=named, where="v")
+    data = files.pop("refused-succession-new-key-alone.succession")
+    with pytest.raises(TrustError, match="not signed by a key that is trusted"):
+        succession.follow(believer, data, schemas, now, where="v")
+    with pytest.raises(DamagedError, match="is no approval"):
+        approvals.read(files.pop("refused-approval-relabelled.approval"), schemas, name="v")
+    assert not files
 
 
 @pytest.mark.parametrize("case", INDEX["pre_authentication_encoding"])

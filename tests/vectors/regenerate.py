@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from airgap.trust import keys
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import sealed  # noqa: E402
+import stated  # noqa: E402
 
 EXPORTER = keys.from_seed(b"airgap test vector exporter key!")
 IMPORTER = keys.from_seed(b"airgap test vector importer key!")
@@ -296,12 +298,19 @@ def files() -> dict[str, bytes]:
         {"exporter": EXPORTER, "importer": IMPORTER},
     )
     bad |= {f"sealed-{name}": content for name, content in shut_bad.items()}
+    both = replace(packed_made, signatures=(stated.sign(packed_made.message),))
+    for name, (signature, why) in stated.refused_signatures(packed_made).items():
+        wrong = replace(packed_made, signatures=(signature,))
+        bad[name] = (_with_envelope(packed, lambda _, e=wrong: e), 3, why)
+    said = stated.statements(made.document_id, EXPORTER, IMPORTER)
     index = {
         "keys": {
             "exporter": {"seed_ascii": "airgap test vector exporter key!"},
             "importer": {"seed_ascii": "airgap test vector importer key!"},
             "stranger": {"seed_ascii": "airgap test vector stranger key!"},
+            "quantum": {"seed_ascii": stated.SEED, "key_id": stated.QUANTUM.public.key_id},
         },
+        "statements": {name: why for name, (_, why) in said.items()},
         "recipients": {
             name: {**seeds, "key_id": sealed.KEYS[name].public.key_id}
             for name, seeds in sealed.SEEDS.items()
@@ -309,6 +318,7 @@ def files() -> dict[str, bytes]:
         "accepted": {
             "bundle-none.airgap": {"id": made.document_id},
             "bundle-zstd.airgap": {"id": packed_made.document_id},
+            "bundle-hybrid.airgap": {"id": packed_made.document_id},
             "sealed-none.airgap": {
                 "id": shut_made.document_id,
                 "opened_by": ["recipient", "hybrid"],
@@ -345,7 +355,11 @@ def files() -> dict[str, bytes]:
         "bundle-none.airgap": plain,
         "bundle-zstd.airgap": packed,
         "bundle-no-usage.airgap": no_usage(made),
+        "bundle-hybrid.airgap": _with_envelope(packed, lambda _: both),
         "receipt.receipt": answer,
+        **{name: content.encode() for name, (content, _) in said.items()},
+        "signed.json": stated.kept(),
+        "quantum.pub": stated.QUANTUM.public.pem.encode(),
         "sealed-none.airgap": shut,
         "sealed-zstd.airgap": hybrid,
         "wrapped.json": sealed.kept(),
@@ -360,7 +374,7 @@ def files() -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    for old in HERE.glob("refused-*.airgap"):
+    for old in HERE.glob("refused-*"):
         old.unlink()
     for name, content in files().items():
         (HERE / name).write_bytes(content)
