@@ -117,7 +117,7 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
             scout.skip()
             piece = data[start : (end := scout.tell())]
             problem = None
-            if suspect or len(piece) > _MOST_UNSEEN:
+            if len(piece) > _MOST_UNSEEN or (suspect and _may_hold_large_integer(piece)):
                 problem = _beforehand(piece)
             value = None if problem else unpacker.unpack()
         except (ValueError, RecursionError, msgpack.UnpackException) as error:

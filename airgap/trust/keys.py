@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -27,6 +27,10 @@ from airgap.errors import TrustError, UsageError
 from airgap.limits import MAX_KEY_FILE
 from airgap.text import printable
 from airgap.trust.points import is_sound
+
+# The last two for keys of other algorithms: a point that OpenSSH's format has and cryptography can't
+# read, and a length that OpenSSL does not expect.
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, NotImplementedError, InternalError)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
@@ -156,7 +160,7 @@ def public_from_bytes(data: bytes, *, where: str) -> PublicKey:
             if len(text.splitlines()) != 1:
                 raise ValueError
             found = [serialization.load_ssh_public_key(text)]
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         if isinstance(error, UnsupportedAlgorithm) and text.count(b"-----BEGIN") == 2:
             raise _without_quantum(where) from None
         raise TrustError(
@@ -301,7 +305,7 @@ def pem_blocks(text: bytes, labels: tuple[bytes, ...]) -> list[bytes]:
 def _load(data: bytes, load: Callable[..., Any], passphrase: Passphrase, where: str) -> Any:
     try:
         return load(data, password=None)
-    except (TypeError, ValueError, UnsupportedAlgorithm) as first:
+    except (TypeError, *_UNREADABLE) as first:
         if isinstance(first, UnsupportedAlgorithm) and b"OPENSSH" not in data:
             raise _without_quantum(where) from None
         if not _is_encrypted(data, first):
@@ -329,6 +333,8 @@ def _load(data: bytes, load: Callable[..., Any], passphrase: Passphrase, where: 
             where=where,
             hint="install it, or convert a copy: ssh-keygen -p -m PKCS8 -f COPY",
         ) from None
+    except (NotImplementedError, InternalError):
+        raise _not_a_private_key(where) from None
 
 
 def _halves(

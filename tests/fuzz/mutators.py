@@ -58,7 +58,14 @@ VALUES: tuple[Any, ...] = (
         "*",
     ),
     *("0" * 64, "F" * 64, "license:" + "0" * 32, "api_key:" + "0" * 32, "usage_report", "bundle"),
-    *("2026-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "receipt"),
+    *(
+        "2026-01-31T11:59:59.999999Z",
+        "2026-02-01T00:00:00Z",
+        "2026-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "receipt",
+    ),
     *("9999-12-31T23:59:59.999999-23:59", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "zstd"),
     *("2026-01-01T23:59:60Z", "2026-01-01T00:00:00.1234567Z", "2026-01-01T00:00:00Z\n", "none"),
     *(
@@ -185,28 +192,28 @@ def of_body(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
 
 
 def of_key(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Change a file of a public key: its text, or what is in its one block."""
-    if rng.random() < 0.4:
-        return of_text(data, others, rng)
-    if rng.random() < 0.5:
-        special = rng.choice(
-            (0, 1, 2, 2**255 - 20, 2**255 - 19, 2**255 - 18, 2**256 - 1, rng.getrandbits(256))
-        )
-        raw = bytes.fromhex("302a300506032b6570032100") + special.to_bytes(32, "little")
-    else:
-        raw = data
-        with contextlib.suppress(ValueError):
-            raw = base64.b64decode(b"".join(data.splitlines()[1:-1]))
-    if rng.random() < 0.5:
-        raw = of_bytes(raw, [], rng)
+    """Change a key's file: its text, or what is in its one block or line, in that form or another."""
     if rng.random() < 0.3:
-        name = rng.choice(
-            (b"ssh-ed25519", b"ssh-rsa", b"ecdsa-sha2-nistp256", b"sk-ssh-ed25519@openssh.com")
+        return of_text(data, others, rng)
+    lines = data.splitlines() or [b""]
+    head, foot, raw = lines[0], lines[-1], data
+    words = head.split(b" ")
+    with contextlib.suppress(ValueError):
+        raw = base64.b64decode(
+            words[1] if len(lines) == 1 and len(words) > 1 else b"".join(lines[1:-1])
         )
-        blob = len(name).to_bytes(4) + name + len(raw[-32:]).to_bytes(4) + raw[-32:]
-        return name + b" " + base64.b64encode(blob) + b" comment\n"
-    text = base64.encodebytes(raw)
-    return b"-----BEGIN PUBLIC KEY-----\n" + text + b"-----END PUBLIC KEY-----\n"
+    if rng.random() < 0.2:
+        point = rng.choice(
+            (0, 1, 2, *(2**255 - 19 + n for n in (-1, 0, 1)), 2**256 - 1, rng.getrandbits(256))
+        )
+        raw = bytes.fromhex("302a300506032b6570032100") + point.to_bytes(32, "little")
+        head, foot = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
+    if rng.random() < 0.8:
+        raw = of_bytes(raw, [], rng)
+    if head.startswith(b"-----"):
+        return head + b"\n" + base64.encodebytes(raw) + foot + b"\n"
+    name = raw[4 : 4 + int.from_bytes(raw[:4])] if rng.random() < 0.8 else words[0]
+    return name[:100] + b" " + base64.b64encode(raw) + b" comment\n"
 
 
 def of_recipe(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
@@ -287,7 +294,7 @@ def _one_change(recipe: Recipe, other: Recipe, rng: random.Random) -> Recipe:
         case 0:
             return replace(recipe, flags=rng.randrange(recipes.MOST_FLAGS))
         case 1:
-            return replace(recipe, flags=rng.choice((0, 1, 3, 3, 3)))
+            return replace(recipe, flags=rng.choice((0, 1, 3, 3, 3, 3 | recipes.LIMITED)))
         case 2:
             return replace(recipe, header=_changed(recipe.header, other.header, rng))
         case 3 | 4 | 5:

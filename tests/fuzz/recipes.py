@@ -32,7 +32,9 @@ SIGNERS = 4
 """From this bit on, two bits: exporter or importer as the file's type wants; both; the stranger; nobody."""
 OTHER_TYPE = 16
 """The envelope names the other type of payload."""
-MOST_FLAGS = 32
+LIMITED = 32
+"""It is verified with keys that are trusted for one source and a short time only."""
+MOST_FLAGS = 64
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,6 @@ Each target makes a file of a recipe (see ``recipes.py``), so that it verifies, 
 side that acts on it. Real databases, in memory where the system has a file system for that.
 """
 
-import atexit
-import os
-import shutil
-import tempfile
 import unicodedata
 from functools import cache
 from pathlib import Path
@@ -15,7 +11,7 @@ from typing import Any
 
 import second_reader
 from click.testing import CliRunner
-from fuzz import recipes, targets
+from fuzz import recipes, scratch, targets
 
 from airgap import confirmation, home, timestamps, verify
 from airgap.bundle import codec
@@ -32,15 +28,6 @@ NOW = timestamps.parse("2026-03-01T00:00:00Z")
 KEYRING = Keyring.of([("license", "lcl_EXAMPLE_not_a_real_key"), ("api_key", "lsv2_pt_EXAMPLE_not_a_real_key")])  # fmt: skip
 
 
-@cache
-def _folder() -> Path:
-    wanted = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="airgap-fuzz-", dir=wanted))
-    owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
-    return folder
-
-
 def _forget(connection: Any, *tables: str) -> None:
     for table in tables:
         connection.execute(f"DELETE FROM {table}")
@@ -51,7 +38,7 @@ def _forget(connection: Any, *tables: str) -> None:
 
 @cache
 def _ledger() -> Ledger:
-    return Ledger(_folder() / "ledger.sqlite", targets.SCHEMAS, lambda: NOW)
+    return Ledger(scratch.folder() / "ledger.sqlite", targets.SCHEMAS, lambda: NOW)
 
 
 def taken_in(data: bytes) -> None:
@@ -126,7 +113,7 @@ def _verified(data: bytes, file_type: str) -> object:
 
 @cache
 def _home() -> Path:
-    made = home.create(_folder() / "workstation", "workstation", "relay-1")
+    made = home.create(scratch.folder() / "workstation", "workstation", "relay-1")
     trust_store.save(made.trust_path, targets.golden_trust())
     return made.path
 
@@ -147,7 +134,7 @@ def shown(data: bytes) -> None:
     recipe = recipes.decode(data)
     if recipe is None:
         return
-    path = _folder() / "shown.airgap"
+    path = scratch.folder() / "shown.airgap"
     path.write_bytes(recipes.build(recipe))
     arguments = _COMMANDS[sum(data) % len(_COMMANDS)]
     result = CliRunner().invoke(cli, [*arguments, "--home", str(_home()), str(path)])
@@ -167,10 +154,10 @@ def shown(data: bytes) -> None:
 def _sent() -> tuple[Outbox, second_reader.Document]:
     """Return an outbox that has sent the golden bundle, and that bundle."""
     data = (recipes.VECTORS / "bundle-none.airgap").read_bytes()
-    document = second_reader.verify(data, targets._second_keys(), recipes.RULES)
+    document = second_reader.verify(data, targets.second_keys(), recipes.RULES)
     bundle = targets._ours(data)
     assert isinstance(bundle, verify.VerifiedBundle)
-    outbox = Outbox(_folder() / "outbox.sqlite", bundle.source, targets.SCHEMAS)
+    outbox = Outbox(scratch.folder() / "outbox.sqlite", bundle.source, targets.SCHEMAS)
     with outbox.database.transaction() as connection:
         for name, record in bundle.records():
             lasting = lasting_digest(record, targets.SCHEMAS.kind(record.kind))
@@ -195,7 +182,7 @@ def answered(data: bytes) -> None:
         return
     outbox, bundle = _sent()
     built = recipes.build(recipes.decode(data) or recipes.Recipe(0, b"", b"", ()))
-    theirs = second_reader.verify(built, targets._second_keys(), recipes.RULES)
+    theirs = second_reader.verify(built, targets.second_keys(), recipes.RULES)
     try:
         second_reader.check_answer(theirs, bundle, recipes.RULES)
         right = True

@@ -5,39 +5,50 @@ A target takes bytes. Errors of the project's own (``AirgapError``, and the one 
 here, is a finding. Bounds on memory and time are the business of ``run.py``.
 """
 
+import base64
 import contextlib
 import csv
 import hashlib
 import io
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import second_reader
-from fuzz import recipes
+import support
+from fuzz import recipes, scratch
 
 from airgap import catalog, jsontext, timestamps, verify
 from airgap.bundle import codec, envelope, layout
 from airgap.bundle.envelope import Envelope
 from airgap.capture.contract import Head
 from airgap.capture.door import Door, Site
-from airgap.collect import csvfiles, csvtext, jsonfiles, tables
+from airgap.collect import (
+    bodies,
+    csvfiles,
+    csvtext,
+    jsonfiles,
+    otlp,
+    otlp_json,
+    otlp_protobuf,
+    tables,
+)
 from airgap.collect.otlp import LogPolicy
+from airgap.collect.otlp_model import Attributes
 from airgap.collect.payloads import Rules
 from airgap.errors import AirgapError
 from airgap.records import Record, check_record
 from airgap.trust import approvals, keys, roots, statement, succession
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Reviews
-from airgap.trust.entries import Place, Root, TrustedKey
+from airgap.trust.entries import Place, Root
 
 SCHEMAS = catalog.load()
 FINGERPRINT = "license:" + "0" * 32
@@ -45,33 +56,42 @@ _STATED = timestamps.parse("2026-01-31T12:00:00Z")
 PLAIN = (type(None), bool, int, str)
 
 
-@cache
-def golden_trust() -> trust_store.TrustStore:
-    """Return a trust store with the golden files' exporter and importer."""
-    found = {}
-    for name in ("exporter", "importer"):
-        public = _private(name).public
-        found[public.key_id] = TrustedKey(
-            public,
-            (name,),
-            ("*",),
-            None,
-            None,
-            None,
-            name,
-            timestamps.parse("2026-01-01T00:00:00Z"),
-        )
-    return trust_store.TrustStore(found)
+_BOUND = "2026-01-31T12:00:00Z"
+"""When the golden files were made, so that both sides of a bound are near."""
+_ENTRIES = {
+    False: {"exporter": {}, "importer": {}},
+    True: {
+        "exporter": {
+            "sources": ("vector.site",),
+            "not_before": _BOUND,
+            "not_after": "2026-02-01T00:00:00Z",
+        },
+        "importer": {"sources": ("a", "vector.site"), "not_after": _BOUND},
+    },
+}
 
 
 @cache
-def _second_keys() -> tuple[second_reader.TrustedKey, ...]:
-    return tuple(
-        second_reader.TrustedKey(
-            recipes.key(name)[0].public_key(), frozenset({name}), frozenset({"*"})
-        )
-        for name in ("exporter", "importer")
-    )
+def golden_trust(*, limited: bool = False) -> trust_store.TrustStore:
+    """Return a trust store with the golden files' exporter and importer, if wanted with bounds."""
+    store = trust_store.TrustStore({})
+    for name, limits in _ENTRIES[limited].items():
+        key = keys.from_seed(f"airgap test vector {name} key!".encode())
+        changes = {k: timestamps.parse(v) if isinstance(v, str) else v for k, v in limits.items()}
+        store = store.with_key(support.trusted(key, name, **changes))
+    return store
+
+
+@cache
+def second_keys(*, limited: bool = False) -> tuple[second_reader.TrustedKey, ...]:
+    """Return the same as the second reader has them."""
+    found = []
+    for name, limits in _ENTRIES[limited].items():
+        changes = {k: datetime.fromisoformat(v) for k, v in limits.items() if isinstance(v, str)}
+        sources = frozenset(limits.get("sources", ("*",)))
+        public = recipes.key(name)[0].public_key()
+        found.append(second_reader.TrustedKey(public, frozenset({name}), sources, **changes))
+    return tuple(found)
 
 
 @cache
@@ -91,14 +111,14 @@ def resigned(data: bytes) -> None:
     """Hold what a trusted key signed to be refused, or right in everything, by both readers."""
     recipe = recipes.decode(data)
     if recipe is not None:
-        _verified(recipes.build(recipe))
+        _verified(recipes.build(recipe), limited=bool(recipe.flags & recipes.LIMITED))
 
 
-def _verified(data: bytes) -> bool:
+def _verified(data: bytes, *, limited: bool = False) -> bool:
     """Ask both readers; hold what they accept to every invariant; tell whether they did."""
-    ours = _ours(data)
+    ours = _ours(data, limited=limited)
     try:
-        theirs = second_reader.verify(data, _second_keys(), recipes.RULES)
+        theirs = second_reader.verify(data, second_keys(limited=limited), recipes.RULES)
     except second_reader.Refused as refused:
         assert isinstance(ours, AirgapError), f"airgap accepts what the other refuses: {refused}"
         return False
@@ -107,15 +127,17 @@ def _verified(data: bytes) -> bool:
     return True
 
 
-def _ours(data: bytes) -> verify.VerifiedBundle | verify.VerifiedReceipt | AirgapError:
+def _ours(
+    data: bytes, *, limited: bool = False
+) -> verify.VerifiedBundle | verify.VerifiedReceipt | AirgapError:
     """Return what ``verify`` says; the type of the file is asked of the file, as commands do."""
-    stream = io.BytesIO(data)
+    stream, trusted = io.BytesIO(data), golden_trust(limited=limited)
     try:
         opened, _ = verify.peek(stream, name="fuzz", catalog=SCHEMAS)
     except AirgapError as error:
         for check in (verify.verify_bundle, verify.verify_receipt):
             try:
-                check(stream, name="fuzz", trust=golden_trust(), catalog=SCHEMAS)
+                check(stream, name="fuzz", trust=trusted, catalog=SCHEMAS)
             except AirgapError as other:
                 _hold_error(other)
             else:
@@ -127,13 +149,13 @@ def _ours(data: bytes) -> verify.VerifiedBundle | verify.VerifiedReceipt | Airga
     if not is_bundle:
         right, wrong = wrong, right
     try:
-        wrong(stream, name="fuzz", trust=golden_trust(), catalog=SCHEMAS)
+        wrong(stream, name="fuzz", trust=trusted, catalog=SCHEMAS)
     except AirgapError as error:
         _hold_error(error)
     else:
         raise AssertionError("verified as a bundle and as a receipt")
     try:
-        return right(stream, name="fuzz", trust=golden_trust(), catalog=SCHEMAS)
+        return right(stream, name="fuzz", trust=trusted, catalog=SCHEMAS)
     except AirgapError as error:
         _hold_error(error)
         return error
@@ -226,26 +248,19 @@ def signatures(data: bytes) -> None:
     for signature, signer in zip(found.signatures, signers, strict=True):
         assert signature.key_id == signer.public.key_id
         assert signature.algorithm == "ed25519"
-        holder = recipes.key(signer.comment)[0]
+        [holder] = (key for key, name in _HOLDERS if name == signer.public.key_id)
         assert holder.sign(found.message) == signature.signature, "accepted, though not signed"
+
+
+_HOLDERS = [recipes.key(name) for name in ("exporter", "importer")]
 
 
 # ---- the trust store and keys
 
 
-@cache
-def _scratch() -> Path:
-    folder = (
-        Path("/dev/shm")
-        if os.access("/dev/shm", os.W_OK)
-        else Path(os.environ.get("TMPDIR", "/tmp"))
-    )
-    return folder / f"airgap-fuzz-{os.getpid()}"
-
-
 def trust(data: bytes) -> None:
     """Hold a trust store to be refused, or to mean the same when it is written and read again."""
-    path = _scratch()
+    path = scratch.folder() / "trust.json"
     try:
         path.write_bytes(data)
         try:
@@ -338,11 +353,27 @@ def public_key(data: bytes) -> None:
     assert keys.public_from_bytes(found.pem.encode(), where="fuzz") == found
 
 
+def private_key(data: bytes) -> None:
+    """Hold a file of a private key to be refused, or to be a key that signs; none asks for much time."""
+    try:
+        found = keys.private_from_bytes(data, lambda _: None, where="fuzz")
+    except AirgapError as error:
+        _hold_error(error)
+        return
+    _hold_key(found.public)
+    assert found.public.verifies(found.sign(b"message").signature, b"message")
+    again = keys.private_from_bytes(keys.to_pem(found, None), lambda _: None, where="fuzz")
+    assert again.public == found.public
+
+
 def _hold_key(found: keys.PublicKey) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    key: Any = load_pem_public_key(found.pem.encode())
-    assert second_reader.TrustedKey(key, frozenset(), frozenset()).key_id == found.key_id
+    parts = found.pem.encode().split(b"-----BEGIN")[1:]
+    key, *second = (load_pem_public_key(b"-----BEGIN" + part) for part in parts)
+    assert second_reader.is_sound_point(key.public_bytes_raw()), "a key that anyone can sign for"
+    other = second_reader.TrustedKey(key, frozenset(), frozenset(), mldsa65=(second or [None])[0])
+    assert (other.key_id, other.algorithm) == (found.key_id, found.algorithm)
     assert not found.verifies(b"\0" * 64, b"")
 
 
@@ -547,6 +578,46 @@ def captured(data: bytes) -> None:
     _hold_records([sighting.record for sighting in found])
 
 
+def logs(data: bytes) -> None:
+    """Hold what is left of logs to what the site named, in both of OTLP's forms, the same each time."""
+    policy = _SITE.logs
+    assert policy is not None
+    is_json = data[:1] in (b"{", b"")
+    content_type, form = _TYPES[not is_json], otlp_json if is_json else otlp_protobuf
+    body = data.decode(errors="replace") if is_json else base64.b64encode(data).decode()
+    payload = {
+        "content_type": content_type,
+        "content_encoding": "identity",
+        "encoding": "utf-8" if is_json else "base64",
+        "body": body,
+    }
+    try:
+        left = otlp.filtered(payload, policy, where="fuzz")
+    except AirgapError as error:
+        _hold_error(error)
+        return
+    if left is None:
+        return
+    assert otlp.filtered(left, policy, where="fuzz") == left, "filtered again it is another"
+    found = form.read(bodies.unpacked(left))
+    for resource in found:
+        _hold_named(resource.attributes, policy)
+        for scope in resource.scopes:
+            _hold_named(scope.attributes, policy)
+            for log in scope.logs:
+                _hold_named(log.attributes, policy)
+                assert log.body in (None, *policy.templates), "a message that nobody named"
+                assert log.event_name in ("", *policy.attributes)
+                assert len(log.severity_text) < 16
+    # What one form says the other can say; a double that is no number has no JSON of its own.
+    assert otlp_json.write(otlp_json.read(otlp_json.write(found))) == otlp_json.write(found)
+    assert otlp_protobuf.read(otlp_protobuf.write(found)) == found or b"nan" in repr(found).encode()
+
+
+def _hold_named(attributes: Attributes, policy: LogPolicy) -> None:
+    assert {key for key, _ in attributes} <= policy.attributes, "an attribute that nobody named"
+
+
 # ---- small things
 
 
@@ -563,4 +634,4 @@ def times(data: bytes) -> None:
     assert timestamps.is_date_time(text)
     again = timestamps.to_text(moment, precise=True)
     assert timestamps.parse(again) == moment
-    assert second_reader.datetime.fromisoformat(text) == moment, text
+    assert datetime.fromisoformat(text) == moment, text

@@ -237,7 +237,7 @@ def test_the_largest_envelope_that_is_allowed_is_refused_within_the_bounds(judge
 @pytest.mark.parametrize("how", ["verify", "look"])
 def test_a_manifest_whose_lists_are_long_and_alike_is_refused_in_bounded_time(judge, how):
     """What words the violation must not compare each element with each other one."""
-    names = [{"name": number} for number in range(100_000)]
+    names = [{"name": number} for number in range(20_000)]
     data = recipes.build(with_manifest(PLAIN, pseudonymised=names))
     refused(judge(data, how), "/pseudonymised", code=3)
 
@@ -480,13 +480,13 @@ def _with_signatures(signatures: list[dict]) -> bytes:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(b"[" * 8_000_000, id="deep"),
-        pytest.param(b'{"keys":' * 1_000_000, id="deep objects"),
-        pytest.param(b'{"format":"airgap-trust/1","keys":[' + b"{}," * 2_000_000 + b"{}]}", id="millions of entries"),
-        pytest.param(b'{"format":"airgap-trust/1","keys":[' + b"0," * 4_000_000 + b"0]}", id="millions of numbers"),
+        pytest.param(b"[" * 3_000_000, id="deep"),
+        pytest.param(b'{"keys":' * 300_000, id="deep objects"),
+        pytest.param(b'{"format":"airgap-trust/1","keys":[' + b"{}," * 700_000 + b"{}]}", id="millions of entries"),
+        pytest.param(b'{"format":"airgap-trust/1","keys":[' + b"0," * 1_500_000 + b"0]}", id="millions of numbers"),
         pytest.param(b'{"format":' + b"9" * 4_000_000 + b"}", id="a long number"),
         pytest.param(b'{"format":"' + b"\\u0000" * 1_000_000 + b'"}', id="a long text"),
-        pytest.param(b"{" + b'"a":1,' * 1_000_000 + b'"a":1}', id="duplicate keys"),
+        pytest.param(b"{" + b'"a":1,' * 300_000 + b'"a":1}', id="duplicate keys"),
         pytest.param(b" " * (8 * 1024**2 + 1), id="too large"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from fuzz import run, table
 from support import REPOSITORY
 
@@ -15,6 +16,7 @@ from airgap import verify
 from airgap.bundle import codec
 from airgap.records import Totals
 from airgap.trust import keys, points
+from airgap.trust.entries import TrustedKey
 
 
 def test_no_input_gives_a_traceback_or_breaks_an_invariant(tmp_path):
@@ -50,19 +52,21 @@ def test_the_same_seed_tries_the_same_inputs(name):
         ("signatures", keys.PublicKey, "verifies", lambda *_: True),
         ("file", keys.PublicKey, "verifies", lambda *_: True),
         ("resigned", verify, "_compare", lambda *_, **__: ()),
+        ("resigned", TrustedKey, "check", lambda *_, **__: None),
         ("resigned", verify, "_check_declaration", lambda *_, **__: None),
         ("resigned", verify, "_require_exact", lambda *_, **__: 1 / 0),
         ("answered", Totals, "require_equal", lambda *_, **__: None),
         ("statements", keys.PublicKey, "verifies", lambda *_: True),
         ("public_key", points, "_SMALL_ORDER_Y", frozenset()),
+        ("public_key", keys, "_UNREADABLE", (ValueError, UnsupportedAlgorithm)),
     ],
 )
 def test_the_fuzzer_finds_a_defect_that_is_put_there(monkeypatch, name, place, attribute, defect):
     monkeypatch.setattr(place, attribute, defect)
 
     def fuzz():
-        for data in run.inputs(name, 500, 1):
+        for data in run.inputs(name, 3000, 1):
             table.TARGETS[name].run(data)
 
-    with pytest.raises((AssertionError, ArithmeticError, ValueError)):
+    with pytest.raises((AssertionError, ArithmeticError, RuntimeError)):
         fuzz()

@@ -1,5 +1,6 @@
 """Keys: made, protected, read, refused."""
 
+import base64
 import importlib.util
 import os
 import select
@@ -125,6 +126,20 @@ def _pem(key):
     return key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
 
 
+def _ed448_of_32_bytes() -> bytes:
+    """Return a private key whose algorithm wants 57 bytes, for which OpenSSL has no name."""
+    form = (ser.Encoding.DER, ser.PrivateFormat.PKCS8, ser.NoEncryption())
+    der = ed25519.Ed25519PrivateKey.generate().private_bytes(*form)
+    text = base64.encodebytes(der.replace(b"\x2b\x65\x70", b"\x2b\x65\x71"))
+    return b"-----BEGIN PRIVATE KEY-----\n" + text + b"-----END PRIVATE KEY-----\n"
+
+
+def _ssh(name: bytes, *fields: bytes) -> bytes:
+    """Return a public key as OpenSSH writes it (RFC 4253, section 6.6)."""
+    parts = (len(part).to_bytes(4) + part for part in (name, *fields))
+    return name + b" " + base64.b64encode(b"".join(parts)) + b"\n"
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -134,6 +149,7 @@ def _pem(key):
         keys.generate().public.pem.encode() * 2,
         b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
         b"ssh-ed25519 AAAA\nssh-ed25519 AAAA\n",
+        pytest.param(_ssh(b"ecdsa-sha2-nistp256", b"nistp256", b"\x02" * 33), id="compressed"),
         ec.generate_private_key(ec.SECP256R1())
         .public_key()
         .public_bytes(ser.Encoding.PEM, ser.PublicFormat.SubjectPublicKeyInfo),
@@ -151,6 +167,7 @@ def test_what_is_not_one_ed25519_public_key_is_refused(data):
         b"text",
         keys.generate().public.pem.encode(),
         _pem(ec.generate_private_key(ec.SECP256R1())),
+        pytest.param(_ed448_of_32_bytes(), id="Ed448 of 32 bytes"),
     ],
 )
 def test_what_is_not_an_ed25519_private_key_is_refused(data):
