@@ -27,7 +27,7 @@ def note(
         contact: whom to ask, or None.
 
     Returns:
-        ASCII text, lines ended by CR LF.
+        UTF-8 text without a control character but CR LF at the ends of lines; ASCII but for ``contact``.
     """
     whom = printable(contact, 200) if contact else "whoever gave you this stick"
     text = f"""\
@@ -56,10 +56,10 @@ On the connected workstation
 
 To look for damage without airgap (this proves nothing about who made it)
   sha256sum {name}
+  certutil -hashfile {name} SHA256        (on Windows)
 
 Whom to ask: {whom}
 
 This note is not signed. What airgap verify says counts, not what stands here.
 """
-    shown = "".join(c if c.isascii() else "?" for c in text)
-    return shown.replace("\n", "\r\n").encode("ascii")
+    return text.replace("\n", "\r\n").encode()

@@ -1,12 +1,9 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from airgap import __version__, carrier, media, timestamps, verify, windows
 from airgap.bundle import reader
@@ -19,6 +16,7 @@ from airgap.files import written_whole
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
+from airgap.readback import digest
 from airgap.records import Record, Totals
 from airgap.trust.keys import PrivateKey
 from airgap.trust.recipients import Opener, Recipient
@@ -71,6 +69,19 @@ class Seal:
         key = FileKey(self.random_bytes(FILE_KEY_SIZE))
         wrapped = tuple(key.wrapped_by(r.wrap, context) for r in self.recipients)
         return replace(header, sealing=Sealing(key.commitment, wrapped)), key
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A bundle on a medium.
+
+    Args:
+        path: its file there.
+        in_the_way: a file that has the name of the carrier's note and was left as it is, or None.
+    """
+
+    path: Path
+    in_the_way: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,9 +332,27 @@ def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Findi
 
 
 def write_bundle(
-    home: Home, outbox: Outbox, bundle: StoredBundle, folder: Path, now: datetime, *, force: bool
-) -> Path:
+    home: Home,
+    outbox: Outbox,
+    bundle: StoredBundle,
+    folder: Path,
+    now: datetime,
+    *,
+    device: int | None = None,
+    force: bool,
+    note: bool = True,
+) -> Written:
     """Write a bundle that the home holds to a folder, read it back, and store that it left.
+
+    Args:
+        home: the isolated side's home.
+        outbox: its outbox; it changes only when all is on the medium.
+        bundle: the bundle.
+        folder: the folder on the medium.
+        now: the present.
+        device: what ``media.require_medium`` said of the folder when the command began.
+        force: whether files of the same names with other content may be replaced.
+        note: whether the carrier's note goes beside it.
 
     Raises:
         UsageError: the home's copy is gone, or ``folder`` is none.
@@ -336,43 +365,29 @@ def write_bundle(
             where=str(source),
             hint="put it back from a copy of the home, or from the stick that it was written to",
         )
-    path = media.place(source, folder, bundle.file_name, force=force)
+    path = media.place(source, folder, bundle.file_name, force=force, device=device)
+    in_the_way = _write_note(home, bundle, path, force=force) if note else None
     outbox.mark_written(bundle.sequence, str(folder), now)
-    return path
+    return Written(path, in_the_way)
 
 
-def write_note(home: Home, bundle: StoredBundle, path: Path) -> bool:
-    """Write the carrier's note beside a bundle on a medium.
-
-    Args:
-        home: the isolated side's home.
-        bundle: the bundle.
-        path: its file on the medium.
-
-    Returns:
-        Whether it is there now; False where another file has its name, which is left as it is.
-
-    Raises:
-        MediumError: the medium refused.
-    """
+def _write_note(home: Home, bundle: StoredBundle, path: Path, *, force: bool) -> Path | None:
+    """Write the carrier's note beside a bundle, or return what is in its place and stays there."""
     kept = home.folder("bundles") / bundle.file_name
     text = carrier.note(
         name=bundle.file_name,
         length=kept.stat().st_size,
-        sha256=media.digest(kept),
+        sha256=digest(kept),
         bundle_id=bundle.bundle_id,
         source=home.name,
         sequence=bundle.sequence,
         contact=home.contact,
     )
     target = path.with_suffix(carrier.SUFFIX)
-    if os.path.lexists(target):
-        return target.is_file() and media.digest(target) == sha256(text).hexdigest()
-    with NamedTemporaryFile(dir=home.folder("quarantine")) as note:
-        note.write(text)
-        note.flush()
-        media.place(Path(note.name), path.parent, target.name)
-    return True
+    if media.is_other(target, text) and not (force and media.is_file(target)):
+        return target
+    media.place(text, target.parent, target.name, force=force)
+    return None
 
 
 def file_name(source: str, sequence: int) -> str:

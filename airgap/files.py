@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airgap.errors import MediumError, UsageError
+from airgap.text import printable
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
@@ -74,8 +75,8 @@ def sync_folder(folder: Path) -> None:
 def refused(done: str, path: Path, error: OSError) -> MediumError:
     """Return the error for a file that could not be ``done`` (written, read)."""
     return MediumError(
-        f"{path.name} can't be {done}: {error.strerror or error}",
-        where=str(path.parent),
+        f"{printable(path.name, 300)} can't be {done}: {error.strerror or error}",
+        where=printable(str(path.parent), 300),
         hint="check space, permissions and that the medium is still there, then run the command again",
     )
 

@@ -16,7 +16,7 @@ from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 """What a source or a workstation can be called."""
 
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(-|\.|$)")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
 """Names that Windows takes for devices, whatever follows a full stop (its "Naming Files" page)."""
 
 Side = Literal["isolated", "workstation"]
@@ -209,9 +209,10 @@ def create(path: Path, side: Side, name: str) -> Home:
     """
     if _DEVICE.match(name):
         raise UsageError(
-            f"{name} is no name for files: it begins as a device does on Windows",
-            expected="another name, for instance site-con",
-            hint="a stick may be read there: CON, PRN, AUX, NUL, COM1 to COM9 and LPT1 to LPT9 are taken",
+            f"{name} is no name for files: Windows takes it for a device",
+            expected=f"another name, for instance site-{name}",
+            hint="a stick may be read there: CON, PRN, AUX, NUL, COM1 to COM9 and LPT1 to LPT9 are taken, "
+            "also with a full stop and more behind them",
         )
     if (path / "airgap.toml").exists():
         there = open_home(path)

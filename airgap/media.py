@@ -1,8 +1,6 @@
 """What comes from and goes to a stick: a bounded copy in, a whole file out."""
 
 import errno
-import fcntl
-import mmap
 import os
 import re
 import secrets
@@ -10,7 +8,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from io import FileIO
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -20,10 +19,14 @@ from airgap.bundle import layout
 from airgap.errors import DamagedError, InputRefusedError, MediumError, UsageError
 from airgap.files import refused, sync_folder
 from airgap.limits import MAX_FILE_SIZE
+from airgap.readback import digest
 from airgap.text import plural, printable, size
 
 _BLOCK = 1024**2
-_MOST_FILES = 10_000
+MOST_FILES = 10_000
+"""Most files of one folder, or of one command line; more than a site makes in 25 years of days."""
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.ASCII)
 
 
@@ -31,9 +34,9 @@ _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.ASCII)
 def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[BinaryIO]:
     """Copy a file into a private folder and yield the copy; the medium is read once, and no more.
 
-    The copy has no name, so nothing is left behind. Symbolic links, devices and pipes are not
-    opened; a file that grows while it is read is refused, and so is a large one that does not begin as
-    airgap's files do.
+    The copy has no name, so nothing is left behind. Symbolic links, devices, sockets and pipes
+    are not opened; a file that grows while it is read is refused, and so is a large one that does
+    not begin as airgap's files do.
 
     Args:
         path: the file on the medium.
@@ -47,16 +50,14 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
     """
     shown = printable(str(path), 300)
     try:
+        # Looked at before it is opened: to open a device can be to act on it.
+        _require_regular(path.lstat(), shown)
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if path.is_symlink():
-            raise _not_regular(shown, "a symbolic link") from None
         raise refused("read", path, error) from None
-    status = os.fstat(source)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(source)
-        raise _not_regular(shown, "a folder, device or pipe")
     with os.fdopen(source, "rb", buffering=0) as medium, TemporaryFile(dir=folder) as copy:
+        status = os.fstat(source)
+        _require_regular(status, shown)
         if status.st_size > most:
             raise InputRefusedError(
                 "the file is too large",
@@ -68,7 +69,13 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
         try:
             left = status.st_size + 1
             while left and (block := medium.read(min(_BLOCK, left))):
-                if most == MAX_FILE_SIZE and left == status.st_size + 1 and len(block) == _BLOCK:
+                first = left > status.st_size
+                if (
+                    first
+                    and most == MAX_FILE_SIZE
+                    and len(layout.PREAMBLE) <= len(block) < left - 1
+                ):
+                    # More is to come: a sparse file of 8 GiB is not worth copying to find it is none.
                     layout.check_preamble(block[: len(layout.PREAMBLE)], where=shown)
                 copy.write(block)
                 left -= len(block)
@@ -86,18 +93,30 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
         yield copy
 
 
-def place(source: Path, folder: Path, name: str, *, force: bool = False) -> Path:
+def place(
+    source: Path | bytes,
+    folder: Path,
+    name: str,
+    *,
+    force: bool = False,
+    device: int | None = None,
+) -> Path:
     """Copy a finished file to a folder under a name, whole or not at all, and read it back.
 
-    Written under a temporary name, synced, given its name, read back from the medium (past the
-    system's cache where it allows that) and compared. A file of that name with the same content is
+    Written under a temporary name, synced, read back from the medium (past the system's cache where
+    it allows that) and compared; only then given its name. What fails on the way leaves neither a
+    file of that name nor a change to one that was there. A file of that name with the same content is
     left as it is, and so is every other file.
 
+    An empty file of that name is replaced, in one step: it is what a cut-off run leaves of a name
+    where the file system knows no better (see ``_give_name``), and nothing of it can be lost.
+
     Args:
-        source: the file in the home.
+        source: the file in the home, or what the file is to hold.
         folder: the folder on the medium; must exist.
         name: the file's name there.
         force: whether a file of that name with other content may be replaced.
+        device: what ``require_medium`` said when the command began, or None.
 
     Returns:
         The path on the medium.
@@ -106,12 +125,16 @@ def place(source: Path, folder: Path, name: str, *, force: bool = False) -> Path
         UsageError: ``folder`` is not a folder.
         MediumError: the file is there with other content, or the medium refused.
     """
-    require_medium(folder)
+    here = require_medium(folder)
+    _require_same(folder, here if device is None else device, here)
     target = folder / name
-    expected = digest(source)
+    length = len(source) if isinstance(source, bytes) else source.stat().st_size
     standing = _standing(target)
+    if not standing or (force and standing != length):
+        _require_room(length, folder)
+    expected = sha256(source).hexdigest() if isinstance(source, bytes) else digest(source)
     if standing:
-        if digest(target) == expected:
+        if standing == length and digest(target) == expected:
             return target
         if not force:
             raise MediumError(
@@ -119,24 +142,32 @@ def place(source: Path, folder: Path, name: str, *, force: bool = False) -> Path
                 where=str(folder),
                 hint="use another folder, or --force if that file may go",
             )
-    _require_room(source.stat().st_size, folder)
     temporary = folder / f".{name}.{secrets.token_hex(4)}.part"
     try:
-        _copy(source, temporary)
-        # An empty file is what a crash left of a name (see _give_name): it may be replaced.
+        # Exclusive and never through a link: a stick may hold one under any name.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o644)
+    except OSError as error:
+        raise refused("written", target, error) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _require_same(folder, here, folder.stat().st_dev)
+            _copy(source, file)
+        if digest(temporary) != expected:
+            raise MediumError(
+                f"{name} reads back differently from what was written",
+                where=str(folder),
+                expected=expected,
+                hint="the medium is failing: use another one; the file is safe in the home",
+            )
         _give_name(temporary, target, replace=force or standing == 0)
         sync_folder(folder)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise refused("written", target, error) from None
-    if digest(target) != expected:
-        raise MediumError(
-            f"{name} reads back differently from what was written",
-            where=str(folder),
-            expected=expected,
-            hint="the medium is failing: use another one; the bundle is safe in the home",
-        )
+    except BaseException:
+        _remove(temporary)
+        raise
     return target
 
 
@@ -145,16 +176,22 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
 
     Raises:
         UsageError: a path does not exist, or a folder holds no such file.
-        InputRefusedError: there are thousands.
+        InputRefusedError: there are too many, or a link on a stick leads to them.
     """
     found: list[Path] = []
+    mounted = mounts.read()
     for path in paths:
+        link = mounts.link_on_stick(path, mounted)
+        if link is not None:
+            raise _not_regular(printable(str(path), 300), f"{printable(str(link), 300)} is a link")
         if path.is_dir():
-            inside = sorted(
+            # A stick from Windows may hold it in capital letters.
+            there = (
                 p
                 for p in path.iterdir()
-                if p.name.endswith(suffixes) and not p.name.startswith(".")
+                if p.name.lower().endswith(suffixes) and not p.name.startswith(".")
             )
+            inside = sorted(islice(there, MOST_FILES + 1))
             if not inside:
                 raise UsageError(
                     f"there is no {' or '.join(suffixes)} file in this folder",
@@ -170,15 +207,40 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
             )
         else:
             found.append(path)
-    if len(found) > _MOST_FILES:
+    if len(found) > MOST_FILES:
         raise InputRefusedError(
             "there are too many files",
             where=printable(str(paths[0]), 300),
-            expected=f"at most {_MOST_FILES:,} at a time",
-            found=f"{len(found):,}",
+            expected=f"at most {MOST_FILES:,} at a time",
+            found="more",
             hint="name the files of one source, or put them into several folders",
         )
     return found
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file is there, and no link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def is_other(path: Path, content: bytes) -> bool:
+    """Tell whether something is there that is not a file of this content, nor an empty one.
+
+    Raises:
+        MediumError: it can't be read.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refused("read", path, error) from None
+    if not stat.S_ISREG(status.st_mode) or status.st_size not in (0, len(content)):
+        return True
+    return status.st_size > 0 and digest(path) != sha256(content).hexdigest()
 
 
 def largest_file(folder: Path) -> int | None:
@@ -187,14 +249,23 @@ def largest_file(folder: Path) -> int | None:
     return None if mount is None else mount.largest_file
 
 
-def require_medium(folder: Path) -> None:
+def require_medium(folder: Path) -> int:
     """Check before anything is made that a folder is there and can be written to.
+
+    Returns:
+        The number of its device (``st_dev``), by which it is known again.
 
     Raises:
         UsageError: it is not a folder.
-        MediumError: its file system is read-only.
+        MediumError: its file system is read-only, or does not answer.
     """
-    if not folder.is_dir():
+    try:
+        status = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        status = None
+    except OSError as error:
+        raise refused("written to", folder, error) from None
+    if status is None or not stat.S_ISDIR(status.st_mode):
         raise UsageError(
             "this is not a folder",
             where=printable(str(folder), 300),
@@ -209,6 +280,7 @@ def require_medium(folder: Path) -> None:
             found=f"{mount.kind}, mounted read-only at {printable(str(mount.point), 300)}",
             hint="look at the stick's switch, or mount it again: mount -o remount,rw; nothing was written",
         )
+    return status.st_dev
 
 
 def odd(folder: Path) -> list[str]:
@@ -289,20 +361,44 @@ def _standing(target: Path) -> int | None:
     return status.st_size
 
 
-def _copy(source: Path, target: Path) -> None:
-    # Exclusive and never through a link: a stick may hold one under any name.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with source.open("rb") as reading, os.fdopen(os.open(target, flags, 0o644), "wb") as writing:
+def _copy(source: Path | bytes, target: BinaryIO) -> None:
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as reading:
         while block := reading.read(_BLOCK):
-            writing.write(block)
-        writing.flush()
-        os.fsync(writing.fileno())
+            target.write(block)
+    target.flush()
+    os.fsync(target.fileno())
+
+
+def _require_same(folder: Path, before: int, now: int) -> None:
+    """Check that the medium was not unmounted: its folder would still be there, on another device.
+
+    Raises:
+        MediumError: it was.
+    """
+    if before != now:
+        raise MediumError(
+            "the medium is no longer the one that the command began with",
+            where=printable(str(folder), 300),
+            hint="it was unmounted or changed: mount it, then run the command again; nothing is lost",
+        )
+
+
+def _remove(temporary: Path) -> None:
+    """Remove what this run began, as far as the medium still lets it."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def _give_name(temporary: Path, target: Path, *, replace: bool) -> None:
-    """Rename without replacing: by a hard link, or where there are none by an exclusive name."""
+    """Rename without replacing, by the best that the file system knows.
+
+    The kernel's FAT and exFAT can rename so; where that is missing there may be hard links; drivers
+    in user space have neither, and there the name is taken first, by an empty file.
+    """
     if replace:
         temporary.replace(target)
+        return
+    if _renamed(temporary, target):
         return
     try:
         os.link(temporary, target)
@@ -313,60 +409,37 @@ def _give_name(temporary: Path, target: Path, *, replace: bool) -> None:
         try:
             temporary.replace(target)
         except OSError:
-            target.unlink()
+            if target.stat().st_size == 0:
+                target.unlink()
             raise
     else:
         temporary.unlink()
 
 
-def digest(path: Path) -> str:
-    """Return a file's SHA-256, read from the medium and not from memory where the system allows.
-
-    Returns:
-        64 hexadecimal digits.
+def _renamed(old: Path, new: Path) -> bool:
+    """Rename by renameat2(2) with RENAME_NOREPLACE; return False where it is not known.
 
     Raises:
-        MediumError: it can't be read, or is a link.
+        FileExistsError: the new name is taken.
+        OSError: the file system refused.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            found = sha256()
-            for block in _blocks(file):
-                found.update(block)
-    except OSError as error:
-        raise refused("read", path, error) from None
-    return found.hexdigest()
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(new))
 
 
-def _blocks(file: FileIO) -> Iterator[memoryview]:
-    """Yield a file's content, read from the medium and not from memory where the system allows.
-
-    O_DIRECT (open(2)) wants an aligned buffer, and some file systems refuse it: then the cache is
-    dropped first, as far as posix_fadvise(2) does.
-    """
-    descriptor = file.fileno()
-    with suppress(OSError):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    with mmap.mmap(-1, _BLOCK) as buffer, memoryview(buffer) as view:
-        with suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        while True:
-            try:
-                count = file.readinto(view)
-            except OSError as error:
-                if (
-                    error.errno != errno.EINVAL
-                    or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT
-                ):
-                    raise
-                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
-                continue
-            if not count:
-                return
-            with view[:count] as part:
-                yield part
+def _require_regular(status: os.stat_result, where: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a folder, device or pipe"
+        raise _not_regular(where, found)
 
 
 def _not_regular(where: str, found: str) -> InputRefusedError:

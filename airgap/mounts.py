@@ -12,6 +12,10 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 _SYSFS = Path("/sys")
 _FOR_STICKS = (Path("/media"), Path("/run/media"))
 _MAYBE_STICKS = (*_FOR_STICKS, Path("/mnt"))
+_SYSTEM = frozenset(map(Path, ("/", "/boot", "/boot/efi", "/efi", "/home", "/srv", "/usr", "/var")))
+"""What a system on a USB disk mounts of that disk; nobody means these by "the stick"."""
+_NO_FILES = frozenset({"autofs"})
+"""Types that only stand for what will be mounted there."""
 _FAT = frozenset({"vfat", "msdos", "fuse.fusefat"})
 _FAT_MOST = 2**32 - 1
 
@@ -47,7 +51,7 @@ def parse(text: str) -> list[Mount]:
     Lines that are not as proc(5) describes them are passed over.
     """
     found: list[Mount] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, _, right = line.partition(" - ")
         fields, more = left.split(" "), right.split(" ")
         if len(fields) < 6 or len(more) < 3:
@@ -70,25 +74,47 @@ def of(path: Path, mounts: list[Mount]) -> Mount | None:
 
 
 def is_removable(mount: Mount, sysfs: Path = _SYSFS) -> bool:
-    """Tell whether a mount is a stick: by its device, or by where desktops mount sticks.
+    """Tell whether a mount is a stick: by where desktops mount sticks, or by its device.
 
     Args:
         mount: the mount.
+        sysfs: where sysfs is (sysfs(5)). A device is a stick's where a disk below it, also below
+            encryption, has the flag ``removable`` or hangs on USB.
+    """
+    if mount.kind in _NO_FILES or mount.point in _SYSTEM:
+        return False
+    if any(folder in mount.point.parents for folder in _FOR_STICKS):
+        return True
+    return any(_is_pluggable(disk) for disk in disks(mount.device, sysfs))
+
+
+def disks(device: str, sysfs: Path = _SYSFS) -> set[Path]:
+    """Return the folders in sysfs of the whole disks that a device lies on; none where it has none.
+
+    Args:
+        device: major and minor number, ``8:1``.
         sysfs: where sysfs is.
     """
-    if any(mount.point.is_relative_to(folder) for folder in _FOR_STICKS):
+    return _below(Path(os.path.realpath(sysfs / "dev" / "block" / device)))
+
+
+def _below(device: Path) -> set[Path]:
+    if not device.is_dir():
+        return set()
+    slaves = device / "slaves"
+    under = [*slaves.iterdir()] if slaves.is_dir() else []
+    if under:
+        return {disk for one in under for disk in _below(Path(os.path.realpath(one)))}
+    return {device.parent if (device / "partition").exists() else device}
+
+
+def _is_pluggable(disk: Path) -> bool:
+    if re.search(r"/usb\d", str(disk)):
         return True
-    device = sysfs / "dev" / "block" / mount.device
-    real = Path(os.path.realpath(device))
-    if re.search(r"/usb\d", str(real)):
-        return True
-    for place in (real, real.parent):
-        try:
-            if (place / "removable").read_text().strip() == "1":
-                return True
-        except OSError:
-            continue
-    return False
+    try:
+        return (disk / "removable").read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def is_left_empty(path: Path, mounts: list[Mount]) -> bool:
@@ -98,7 +124,7 @@ def is_left_empty(path: Path, mounts: list[Mount]) -> bool:
     return (
         here is not None
         and here.point == Path("/")
-        and any(resolved.is_relative_to(folder) for folder in _MAYBE_STICKS)
+        and any(folder in resolved.parents for folder in _MAYBE_STICKS)
     )
 
 
@@ -110,10 +136,40 @@ def read() -> list[Mount]:
         return []
 
 
-def sticks() -> list[Mount]:
-    """Return the removable media that are mounted, by where they are."""
-    by_point = {mount.point: mount for mount in read() if is_removable(mount)}
-    return [by_point[point] for point in sorted(by_point)]
+def sticks(mounts: list[Mount], sysfs: Path = _SYSFS) -> list[Mount]:
+    """Return the removable media among mounts, by where they are mounted.
+
+    A mount point that is mounted over counts as what lies on top. Files that a container mounts one
+    by one are no media, and neither is another part of the disk that the system itself runs from,
+    unless it is mounted where desktops mount sticks.
+    """
+    by_point = {mount.point: mount for mount in mounts}
+    root = by_point.get(Path("/"))
+    own = disks(root.device, sysfs) if root is not None else set()
+    return [
+        by_point[point]
+        for point in sorted(by_point)
+        if is_removable(by_point[point], sysfs)
+        and (
+            any(folder in point.parents for folder in _FOR_STICKS)
+            or not disks(by_point[point].device, sysfs) & own
+        )
+        and not point.is_file()
+    ]
+
+
+def link_on_stick(path: Path, mounts: list[Mount], sysfs: Path = _SYSFS) -> Path | None:
+    """Return the first link among a path's folders that lies on a stick, or None.
+
+    Such a link leads wherever the stick's maker wants. Links of this machine are the operator's own.
+    """
+    absolute = path.absolute()
+    for one in (*reversed(absolute.parents), *([absolute] if absolute.is_dir() else [])):
+        if one.is_symlink():
+            mount = of(one.parent, mounts)
+            if mount is not None and is_removable(mount, sysfs):
+                return one
+    return None
 
 
 def space(path: Path) -> tuple[int | None, int | None]:
@@ -124,7 +180,11 @@ def space(path: Path) -> tuple[int | None, int | None]:
     Raises:
         OSError: the medium does not answer.
     """
-    status = os.statvfs(path)
+    return said(os.statvfs(path))
+
+
+def said(status: os.statvfs_result) -> tuple[int | None, int | None]:
+    """Return size and free space in bytes as a driver said them; see ``space``."""
     if status.f_blocks == 0:
         return None, None
     return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize

@@ -8,7 +8,6 @@ import click
 
 from airgap import captured, catalog, credentials, export, media, timestamps, unsealing
 from airgap.bundle.layout import Compression, Header
-from airgap.carrier import SUFFIX
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -111,6 +110,8 @@ def command(
     that declares a time without usage, so that a quiet site is not taken for a missing one.
     --seal-to encrypts the records of new bundles; the manifest with source, period and totals stays
     readable.
+    Without --to, the one stick that is mounted is written to; with none or two of them, nothing is.
+    A note for the carrier goes beside each bundle; `contact` in airgap.toml is named there.
 
     \b
     Example:
@@ -122,9 +123,10 @@ def command(
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
     trust = trust_store.load(home.trust_path, schemas)
-    to = _medium(out, to)
+    to, device = _medium(out, to)
     max_size = min(max_size, media.largest_file(to) or max_size)
     words = _words(out, schemas, wanted=message_in_bundle)
+    credentials.guard((home.contact or "").encode(), schemas, where="contact in airgap.toml")
     if sign_again and not again:
         raise UsageError("--sign-again goes with --again", hint="see the command's --help")
     sealed_to = unsealing.chosen_recipients(home, seal_to)
@@ -160,28 +162,33 @@ def command(
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
             chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
-            paths = [
-                export.write_bundle(home, outbox, bundle, to, now, force=force) for bundle in chosen
+            written = [
+                export.write_bundle(
+                    home, outbox, bundle, to, now, device=device, force=force, note=not no_note
+                )
+                for bundle in chosen
             ]
-            _write_notes(out, home, [] if no_note else chosen, paths)
     finally:
         outbox.close()
-    _finish(out, home, made, paths, found, again=again)
+    _say_in_the_way(out, written)
+    _finish(out, home, made, [one.path for one in written], found, again=again)
 
 
-def _medium(out: Output, to: Path | None) -> Path:
-    """Return the folder to write to, and say what a person should know about it."""
+def _medium(out: Output, to: Path | None) -> tuple[Path, int]:
+    """Return the folder to write to and its device, and say what a person should know about it."""
     folder = to or only_stick(out)
-    media.require_medium(folder)
+    device = media.require_medium(folder)
     for text in media.odd(folder):
         out.warn(text)
-    return folder
+    return folder, device
 
 
-def _write_notes(out: Output, home: Home, bundles: list[StoredBundle], paths: list[Path]) -> None:
-    for bundle, path in zip(bundles, paths, strict=False):
-        if not export.write_note(home, bundle, path):
-            out.warn(f"{path.with_suffix(SUFFIX)} is another file; it was left as it is")
+def _say_in_the_way(out: Output, written: list[export.Written]) -> None:
+    for one in written:
+        if one.in_the_way is not None:
+            out.warn(
+                f"{one.in_the_way} is another file, and was left as it is: it is not this bundle's note"
+            )
 
 
 def _take_captured(outbox: Outbox, now: datetime) -> None:

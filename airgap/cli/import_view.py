@@ -31,12 +31,14 @@ def show_imported(out: Output, result: Imported) -> None:
     """Show what became of one file, and what is odd about it."""
     _record_file(result)
     if result.error is not None:
-        out.say(f"{result.path}: REFUSED")
+        out.say(f"{printable(str(result.path), 300)}: REFUSED")
         show_error(result.error, as_json=False)
         return
     assert result.verified is not None
     manifest = result.verified.manifest
-    title = f"{result.path}: bundle {manifest['sequence']} of {manifest['source']}"
+    title = (
+        f"{printable(str(result.path), 300)}: bundle {manifest['sequence']} of {manifest['source']}"
+    )
     declared = manifest["no_usage"]
     if result.new and declared:
         of = f" of {', '.join(declared['kinds'])}" if declared["kinds"] else ""

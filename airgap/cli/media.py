@@ -28,7 +28,7 @@ def _list(out: Output) -> None:
     Example:
       airgap media list
     """
-    found = [_described(mount) for mount in mounts.sticks()]
+    found = [_described(mount) for mount in mounts.sticks(mounts.read())]
     out.result({"media": found})
     if not found:
         out.say(
@@ -61,7 +61,7 @@ def only_stick(out: Output) -> Path:
     Raises:
         UsageError: there is none, or more than one: nobody guesses.
     """
-    there = mounts.sticks()
+    there = mounts.sticks(mounts.read())
     writable = [mount for mount in there if not mount.read_only]
     if len(writable) != 1:
         raise UsageError(

@@ -72,7 +72,7 @@ def _apply(
             except AirgapError as error:
                 failed = failed or error
                 results.append({"path": str(path), "error": error.as_json()})
-                out.say(f"{path}: REFUSED")
+                out.say(f"{name}: REFUSED")
                 show_error(error, as_json=False)
                 record("file refused", file=name, error=error.message)
                 continue

@@ -11,7 +11,7 @@ from airgap.cli.looking import opened, sealing_lines, signature_lines
 from airgap.cli.trusting import approvals_beside
 from airgap.errors import AirgapError
 from airgap.home import open_home
-from airgap.text import plural
+from airgap.text import plural, printable
 
 _SUFFIXES = (".airgap", ".receipt")
 
@@ -46,13 +46,14 @@ def command(
     found = media.files(list(paths), _SUFFIXES)
     approvals = approvals_beside(open_home(home_path), schemas, paths, out.warn)
     for path in found:
+        shown = printable(str(path), 300)
         try:
             with opened(
                 path, home_path, schemas, sealing_passphrase_file, approvals=approvals
             ) as document:
                 results.append({"path": str(path), "ok": True, **document.describe()})
                 how = "" if document.is_open else " as far as it can be without opening"
-                out.say(f"{path}: verified{how}, {plural(document.manifest['records'], 'record')}")
+                out.say(f"{shown}: verified{how}, {plural(document.manifest['records'], 'record')}")
                 for line in (*signature_lines(document), *sealing_lines(document)):
                     out.say(f"  {line}")
                 for warning in document.warnings:
@@ -60,7 +61,7 @@ def command(
         except AirgapError as error:
             failed = failed or error
             results.append({"path": str(path), "ok": False, **error.as_json()})
-            out.say(f"{path}: REFUSED")
+            out.say(f"{shown}: REFUSED")
             show_error(error, as_json=False)
     out.result({"files": results})
     good = sum(1 for r in results if r["ok"])

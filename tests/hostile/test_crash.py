@@ -22,7 +22,7 @@ from support import Site
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 # strace counts each system call by itself, so each has a sweep of its own.
-SYNCS = ("fsync", "fdatasync", "rename", "link", "unlink")
+SYNCS = ("fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
 JOURNAL_CALLS = (*SYNCS, "pwrite64")
 _MOST_STEPS = 2000
 
@@ -91,7 +91,7 @@ def test_kill_9_at_every_journal_step_sends_no_usage_report_twice(world):
     assert totals["killed at fdatasync"] >= 10
     assert totals["killed at fsync"] >= 4
     assert totals["killed at pwrite64"] >= 4
-    assert min(totals[f"killed at {call}"] for call in ("rename", "link", "unlink")) >= 1
+    assert min(totals[f"killed at {call}"] for call in ("rename", "renameat2", "unlink")) >= 1
     assert totals["kills"] >= 25
 
 

@@ -4,51 +4,13 @@ import json
 import shutil
 
 import pytest
-from forking import Forks, Kill
+from forking import Forks
+from striking import Host
 from support import report, run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 # strace counts each system call by itself, so each has a sweep of its own.
-SYNCS = ("fsync", "fdatasync", "rename", "link", "unlink")
-_MOST_CALLS = 400
-
-
-class Host:
-    """An isolated home in a known state, and commands that are struck while they work on it."""
-
-    def __init__(self, site, forks):
-        self.site, self.forks = site, forks
-        self.kept = site.root / "kept"
-        self.struck = 0
-
-    def keep(self):
-        """Keep homes and stick as they are, to start from there each time."""
-        for name in ("isolated", "stick"):
-            shutil.copytree(self.site.root / name, self.kept / name)
-
-    def back(self):
-        for name in ("isolated", "stick"):
-            shutil.rmtree(self.site.root / name)
-            shutil.copytree(self.kept / name, self.site.root / name)
-
-    def command(self, *arguments, kill=None):
-        output = self.site.root / "output.txt"
-        status = self.forks.run(*arguments, output=output, kill=kill)
-        return status, output.read_text()
-
-    def each(self, call, error, step, *arguments):
-        """Strike a command at each such call, from the same start; yield after each time."""
-        for number in range(1, _MOST_CALLS, step):
-            self.back()
-            status, said = self.command(*arguments, kill=Kill(call=call, when=number, error=error))
-            if status == 0:
-                return
-            self.struck += 1
-            assert "Traceback" not in said
-            assert status == (8 if error else -9), said
-            yield
-        pytest.fail(f"no end of {call}")
-
+SYNCS = ("fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
 
 STRIKES = [
     *((call, "", 1) for call in SYNCS),

@@ -25,7 +25,7 @@ LAYERS = [
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes"),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
-    ("airgap.sightings",),
+    ("airgap.sightings", "airgap.readback"),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing"),
     ("airgap.outbox", "airgap.review"),
