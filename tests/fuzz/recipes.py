@@ -229,6 +229,16 @@ def golden() -> Iterator[bytes]:
     yield (VECTORS / "receipt.receipt").read_bytes()
 
 
+def sealed_and_hybrid() -> Iterator[bytes]:
+    """Yield the golden files that verify but can't be signed anew here: sealed, or by a hybrid key.
+
+    The last one is refused for another recipient only: the hybrid one's entry is right.
+    """
+    names = ("sealed-none", "sealed-zstd", "bundle-hybrid", "refused-sealed-another-file-key")
+    for name in names:
+        yield (VECTORS / f"{name}.airgap").read_bytes()
+
+
 def small(recipe: Recipe, records: int = 2) -> Recipe:
     """Return a recipe with only so many elements of the first chunk: quick to try."""
     if not recipe.chunks:

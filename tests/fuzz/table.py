@@ -76,7 +76,7 @@ def _encodings() -> list[bytes]:
 
 def _stores() -> list[bytes]:
     store = targets.golden_trust()
-    first, second = store.keys
+    first, second, _ = store.keys
     at = timestamps.parse("2026-02-01T00:00:00Z")
     bounded = replace(store.keys[second], not_before=at, not_after=at, sources=("a", "b.c"))
     lost = replace(store.keys[first], revoked=Revocation(at, "lost", None, 7))

@@ -23,11 +23,16 @@ from typing import Any
 import msgpack
 import second_reader
 import support
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fuzz import recipes, scratch
 
 from airgap import catalog, jsontext, timestamps, verify
 from airgap.bundle import codec, envelope, layout
 from airgap.bundle.envelope import Envelope
+from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.capture.contract import Head
 from airgap.capture.door import Door, Site
 from airgap.collect import (
@@ -45,12 +50,13 @@ from airgap.collect.otlp_model import Attributes
 from airgap.collect.payloads import Rules
 from airgap.errors import AirgapError
 from airgap.records import Record, check_record
-from airgap.trust import approvals, keys, roots, statement, succession
+from airgap.trust import approvals, keys, recipients, roots, statement, succession
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Reviews
 from airgap.trust.entries import Place, Root
 
 SCHEMAS = catalog.load()
+_QUANTUM = "airgap test vector quantum  key!"
 FINGERPRINT = "license:" + "0" * 32
 _STATED = timestamps.parse("2026-01-31T12:00:00Z")
 PLAIN = (type(None), bool, int, str)
@@ -79,7 +85,8 @@ def golden_trust(*, limited: bool = False) -> trust_store.TrustStore:
         key = keys.from_seed(f"airgap test vector {name} key!".encode())
         changes = {k: timestamps.parse(v) if isinstance(v, str) else v for k, v in limits.items()}
         store = store.with_key(support.trusted(key, name, **changes))
-    return store
+    quantum = keys.from_seed(_QUANTUM.encode(), keys.HYBRID)
+    return store.with_key(support.trusted(quantum, "exporter"))
 
 
 @cache
@@ -91,12 +98,36 @@ def second_keys(*, limited: bool = False) -> tuple[second_reader.TrustedKey, ...
         sources = frozenset(limits.get("sources", ("*",)))
         public = recipes.key(name)[0].public_key()
         found.append(second_reader.TrustedKey(public, frozenset({name}), sources, **changes))
+    halves = (
+        Ed25519PrivateKey.from_private_bytes(_QUANTUM.encode()).public_key(),
+        MLDSA65PrivateKey.from_seed_bytes(_QUANTUM.encode()).public_key(),
+    )
+    exporter = frozenset({"exporter"})
+    found.append(second_reader.TrustedKey(halves[0], exporter, frozenset("*"), mldsa65=halves[1]))
     return tuple(found)
 
 
 @cache
+def _opening() -> tuple[recipients.RecipientKey, second_reader.OpeningKey]:
+    """Return the golden files' hybrid recipient, who can open all that are sealed, for each reader."""
+    index = json.loads((recipes.VECTORS / "index.json").read_bytes())["recipients"]["hybrid"]
+    seeds = index["x25519_ascii"].encode(), index["mlkem768_seed_ascii"].encode()
+    other = second_reader.OpeningKey(
+        X25519PrivateKey.from_private_bytes(seeds[0]), MLKEM768PrivateKey.from_seed_bytes(seeds[1])
+    )
+    return recipients.from_seeds(*seeds), other
+
+
+def _open(sealing: Sealing, context: Context, where: str) -> FileKey:
+    key = _opening()[0]
+    if key.public.key_id not in {recipient.key_id for recipient in sealing.recipients}:
+        raise recipients.cannot_open(sealing, [key.public.key_id], where=where)
+    return key.unwrap(sealing, context, where=where)
+
+
+@cache
 def _golden() -> frozenset[bytes]:
-    return frozenset(recipes.golden())
+    return frozenset((*recipes.golden(), *recipes.sealed_and_hybrid()))
 
 
 # ---- files
@@ -118,7 +149,9 @@ def _verified(data: bytes, *, limited: bool = False) -> bool:
     """Ask both readers; hold what they accept to every invariant; tell whether they did."""
     ours = _ours(data, limited=limited)
     try:
-        theirs = second_reader.verify(data, second_keys(limited=limited), recipes.RULES)
+        theirs = second_reader.verify(
+            data, second_keys(limited=limited), recipes.RULES, [_opening()[1]]
+        )
     except second_reader.Refused as refused:
         assert isinstance(ours, AirgapError), f"airgap accepts what the other refuses: {refused}"
         return False
@@ -145,7 +178,10 @@ def _ours(
         return error
     is_bundle = opened.header.file_type == "bundle"
     # As an import does: held against what the trust store demands.
-    right, wrong = partial(verify.verify_bundle, approvals=()), verify.verify_receipt
+    right, wrong = (
+        partial(verify.verify_bundle, approvals=(), opener=_open),
+        verify.verify_receipt,
+    )
     if not is_bundle:
         right, wrong = wrong, right
     try:
@@ -247,7 +283,10 @@ def signatures(data: bytes) -> None:
         return
     for signature, signer in zip(found.signatures, signers, strict=True):
         assert signature.key_id == signer.public.key_id
-        assert signature.algorithm == "ed25519"
+        assert signature.algorithm == signer.public.algorithm
+        if signer.public.algorithm == keys.HYBRID:
+            assert data in {made[struct.unpack(">Q", made[-24:-16])[0] : -26] for made in _golden()}
+            continue
         [holder] = (key for key, name in _HOLDERS if name == signer.public.key_id)
         assert holder.sign(found.message) == signature.signature, "accepted, though not signed"
 
