@@ -257,7 +257,7 @@ def require_medium(folder: Path) -> int:
 
     Raises:
         UsageError: it is not a folder.
-        MediumError: its file system is read-only, or does not answer.
+        MediumError: its file system is read-only, or does not answer, or a link on it leads there.
     """
     try:
         status = folder.stat()
@@ -271,7 +271,17 @@ def require_medium(folder: Path) -> int:
             where=printable(str(folder), 300),
             hint="mount the medium, or make the folder first",
         )
-    mount = mounts.of(folder, mounts.read())
+    mounted = mounts.read()
+    link = mounts.link_on_stick(folder, mounted)
+    if link is not None:
+        raise MediumError(
+            "a link on the medium leads elsewhere",
+            where=printable(str(link), 300),
+            expected="a folder of the medium itself",
+            found=printable(os.path.realpath(folder), 300),
+            hint="look at what it is before you remove it; nothing was written",
+        )
+    mount = mounts.of(folder, mounted)
     if mount is not None and mount.read_only:
         raise MediumError(
             "the medium is read-only",

@@ -118,13 +118,17 @@ def _is_pluggable(disk: Path) -> bool:
 
 
 def is_left_empty(path: Path, mounts: list[Mount]) -> bool:
-    """Tell whether a folder is where sticks are mounted, and none is: it lies on the root's file system."""
+    """Tell whether a folder is where sticks are mounted, and none is: files there stay on this machine.
+
+    It lies then on the root's file system, or, under /run, in memory.
+    """
     resolved = Path(os.path.realpath(path))
     here = of(resolved, mounts)
-    return (
-        here is not None
-        and here.point == Path("/")
-        and any(folder in resolved.parents for folder in _MAYBE_STICKS)
+    if here is None or not any(folder in resolved.parents for folder in _MAYBE_STICKS):
+        return False
+    # Many mount a stick at /mnt itself; nobody does at /media or /run/media.
+    return here.point != Path("/mnt") and not any(
+        folder in here.point.parents for folder in _MAYBE_STICKS
     )
 
 

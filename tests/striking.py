@@ -69,30 +69,48 @@ class Stopped:
 
     Args:
         arguments: of ``airgap``.
-        call: the system call.
-        about: text in the traced line; it is stopped after the first such call.
+        call: the system call; it is stopped when one has been carried out.
         folder: for the trace.
+        path: count only calls about this file...
+        number: ...and stop at so-manieth; or, without a path:
+        about: text in the traced line; the first such call is meant.
     """
 
-    def __init__(self, *arguments: object, call: str, about: str, folder: Path) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        call: str,
+        folder: Path,
+        path: Path | None = None,
+        number: int = 1,
+        about: str = "",
+    ) -> None:
         self._words = [sys.executable, "-m", "airgap", *map(str, arguments)]
-        self._call, self._about, self._log = call, about, folder / "strace.txt"
+        self._call, self._log = call, folder / "strace.txt"
+        self._path, self._number, self._about = path, number, about
 
     def run(
-        self, between: Callable[[], object], *, prepare: Callable[[], object]
+        self,
+        between: Callable[[], object],
+        *,
+        prepare: Callable[[], object] = lambda: None,
     ) -> tuple[int, str]:
-        """Run it once to count the calls, prepare the same start, and run it with a stop between.
+        """Run it with a stop between; where calls are not counted by path, run it once to count them.
 
         Args:
             between: what happens while it is stopped.
-            prepare: puts everything to the same start, twice.
+            prepare: puts everything to the same start.
         """
         prepare()
-        status, said = self._trace([])
-        assert status == 0, said
-        lines = [line for line in self._log.read_text().splitlines() if f" {self._call}(" in line]
-        number = next(n for n, line in enumerate(lines, 1) if self._about in line)
-        prepare()
+        number = self._number
+        if self._path is None:
+            status, said = self._trace([])
+            assert status == 0, said
+            lines = [
+                line for line in self._log.read_text().splitlines() if f" {self._call}(" in line
+            ]
+            number = next(n for n, line in enumerate(lines, 1) if self._about in line)
+            prepare()
         return self._trace([f"inject={self._call}:signal=SIGSTOP:when={number}"], between)
 
     def _trace(
@@ -101,6 +119,7 @@ class Stopped:
         self._log.unlink(missing_ok=True)
         command = ["strace", "-f", "-y", "-o", str(self._log), "-e", f"trace={self._call}"]
         command += [word for one in inject for word in ("-e", one)]
+        command += ["-P", str(self._path)] if self._path is not None else []
         with subprocess.Popen(
             [*command, *self._words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:

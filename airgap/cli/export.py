@@ -47,7 +47,7 @@ from airgap.trust.keys import fingerprint
     type=Size(),
     default=export.DEFAULT_MAX_SIZE,
     show_default="2GiB",
-    help="Largest file; more records give more bundles.",
+    help="Largest file, as far as the stick holds such; more records give more bundles.",
 )
 @click.option(
     "--compression", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True
@@ -187,7 +187,8 @@ def _say_in_the_way(out: Output, written: list[export.Written]) -> None:
     for one in written:
         if one.in_the_way is not None:
             out.warn(
-                f"{one.in_the_way} is another file, and was left as it is: it is not this bundle's note"
+                f"{one.in_the_way} is another file, and was left as it is; it is not this bundle's note "
+                "(--force replaces it)"
             )
 
 

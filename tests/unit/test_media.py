@@ -109,6 +109,15 @@ def test_a_folder_for_sticks_without_a_stick_is_named(tmp_path):
     assert mounts.is_left_empty(mounts.Path("/mnt/stick"), there)
     assert not mounts.is_left_empty(mounts.Path("/media/ops/USB STICK/folder"), there)
     assert not mounts.is_left_empty(tmp_path, there)
+    # What is in memory until the next start is no stick either; one at /mnt itself is.
+    more = [
+        *there,
+        Mount("0:24", mounts.Path("/run"), "tmpfs", read_only=False),
+        Mount("8:17", mounts.Path("/mnt"), "vfat", read_only=False),
+    ]
+    assert mounts.is_left_empty(mounts.Path("/run/media/ops/OTHER"), more)
+    assert not mounts.is_left_empty(mounts.Path("/run/media/ops/card/x"), more)
+    assert not mounts.is_left_empty(mounts.Path("/mnt/folder"), more)
 
 
 @pytest.mark.parametrize(
