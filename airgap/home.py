@@ -135,13 +135,19 @@ class Home:
         path = self.keys_path / f"{name}.pub"
         return keys.public_from_bytes(keys.read_small(path, "public key"), where=str(path))
 
-    def private_key(self, choice: str | None, passphrase: Passphrase) -> PrivateKey:
+    def private_key(
+        self,
+        choice: str | None,
+        passphrase: Passphrase,
+        fits: Callable[[PublicKey], bool] | None = None,
+    ) -> PrivateKey:
         """Return the private key to sign with.
 
         Args:
             choice: name of one of this side's keys, or the path of a key file; None takes the
-                only one there is.
+                only one there is that fits.
             passphrase: asked for when the key is protected.
+            fits: tells whether a key is for this purpose, or None where any is.
 
         Raises:
             UsageError: no key, or several and no choice.
@@ -149,6 +155,8 @@ class Home:
         """
         names = self.key_names()
         if choice is None:
+            fitting = [n for n in names if fits is None or fits(self.public_key(n))]
+            names = fitting or names
             if len(names) != 1:
                 raise UsageError(
                     "there is no key to sign with" if not names else "there are several keys",

@@ -66,7 +66,7 @@ def command(
         raise UsageError("say why", expected="--reason TEXT", hint="the importer shows it")
     if reason is not None:
         credentials.guard(reason.encode(), schemas, where="--reason")
-    key = home.private_key(key_choice, ask_passphrase(passphrase_file))
+    key = home.private_key(key_choice, ask_passphrase(passphrase_file), trust.is_for("reviewer"))
     with opened(bundle, home_path, schemas, sealing_passphrase_file) as document:
         if not document.is_bundle:
             raise UsageError("this is a receipt", where=str(bundle), expected="a bundle")

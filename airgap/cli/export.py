@@ -144,7 +144,8 @@ def command(
             if outbox.has_waiting() or no_usage is not None or sign_again:
                 passphrase = ask_passphrase(passphrase_file)
                 keys = tuple(
-                    home.private_key(choice, passphrase) for choice in key_choices or (None,)
+                    home.private_key(choice, passphrase, trust.is_for("exporter"))
+                    for choice in key_choices or (None,)
                 )
                 header = Header("bundle", compression)
                 maker = Maker(home, outbox, keys, trust, schemas, now, header, words, None, seal)

@@ -178,7 +178,9 @@ def command(
     if dry_run:
         _dry_run(out, plan)
         return
-    key = home.private_key(key_choice, ask_passphrase(passphrase_file))
+    key = home.private_key(
+        key_choice, ask_passphrase(passphrase_file), plan.trust.is_for("importer")
+    )
     check_key(key, plan.trust, timestamps.system_clock())
     with exclusive(home.ledger_lock, "import"):
         ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)

@@ -147,7 +147,8 @@ def _rotate(
                 where=str(home.path),
                 hint="airgap key generate --name NEW, and carry NEW.pub to the holders of the root keys",
             )
-        old = home.private_key(key_choice, ask_passphrase(passphrase_file))
+        own: Role = "exporter" if home.side == "isolated" else "importer"
+        old = home.private_key(key_choice, ask_passphrase(passphrase_file), store.is_for(own))
         old_name = next((n for n in home.key_names() if home.public_key(n) == old.public), None)
         if old_name is None or old.public.key_id not in store.keys:
             raise UsageError(

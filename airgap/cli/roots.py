@@ -139,7 +139,8 @@ def _sign(
     else:
         if expires is not None:
             raise UsageError("--expires is part of what the others signed; it can't be changed now")
-        envelope, store = trust_roots.read(_read(file), schemas, where=str(file))
+        with media.quarantine(file, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
+            envelope, store = trust_roots.read(stream.read(), schemas, where=str(file))
         name, folder = file.name, file.parent
     for choice in choices:
         key = home.private_key(choice, ask_passphrase(passphrase_file))
@@ -163,7 +164,7 @@ def _sign(
     )
     record("trust store signed", version=store.version, file=str(path))
     for signature in envelope.signatures:
-        of = "" if signature.key_id in known else ", a root key of an earlier version"
+        of = "" if signature.key_id in known else ", no root key of this version"
         out.say(f"Signed by {keys.fingerprint(signature.key_id)}{of}")
     lacking = store.root.threshold - len(done)
     if lacking > 0:
@@ -269,16 +270,6 @@ def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
         raise TrustError("this key has signed it already", where=key.public.fingerprint)
     made = key.sign(envelope.message)
     return Envelope(envelope.payload_type, envelope.payload, (*envelope.signatures, made))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_TRUST_STORE + 1)
-    except OSError as error:
-        raise UsageError(
-            f"the trust store can't be read: {error.strerror}", where=printable(str(path), 300)
-        ) from None
 
 
 def _save_root(path: Path, store: TrustStore, root: Root | None) -> None:

@@ -226,13 +226,19 @@ def _succeed(out: Output, home_path: Path, file: Path) -> None:
     """
     home = open_home(home_path)
     schemas = catalog.load()
-    data = keys.read_small(file, "succession")
+    data = keys.read_small(file, "succession", regular=True)
     with changing(home) as store:
         following, old, new = succession.follow(
             store, data, schemas, timestamps.system_clock(), where=str(file)
         )
-        trust_store.save(home.trust_path, following)
+        if following is not store:
+            trust_store.save(home.trust_path, following)
     out.result({"old": old.as_map(), "new": new.as_map()})
+    if following is store:
+        out.say(
+            f"{new.public.fingerprint} is trusted already as the one that follows; nothing changed."
+        )
+        return
     record("key followed", old=old.public.fingerprint, fingerprint=new.public.fingerprint)
     bound = (
         f"up to bundle {old.last_sequence}"

@@ -65,7 +65,7 @@ def approvals_beside(
     found: dict[Path, None] = {}
     for path in paths:
         folder = path if path.is_dir() else path.parent
-        inside = sorted(p for p in folder.iterdir() if p.name.endswith(approvals.SUFFIX))
+        inside = sorted(p for p in folder.iterdir() if p.name.lower().endswith(approvals.SUFFIX))
         found.update(dict.fromkeys(p for p in inside if not p.name.startswith(".")))
     if len(found) > _MOST:
         warn(f"there are {len(found):,} approvals: only the first {_MOST:,} are looked at")

@@ -5,7 +5,7 @@ holders of root keys sign (``airgap.trust.roots``) and nobody changes here.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -103,6 +103,20 @@ class TrustStore:
     def without_policy(self, source: str) -> "TrustStore":
         """Return a store without a source's policy."""
         return replace(self, policies={k: v for k, v in self.policies.items() if k != source})
+
+    def is_for(self, role: Role) -> Callable[[PublicKey], bool]:
+        """Return what tells whether a key is trusted in a role, and can still sign something."""
+
+        def fits(public: PublicKey) -> bool:
+            key = self.keys.get(public.key_id)
+            return (
+                key is not None
+                and role in key.roles
+                and key.followed_by is None
+                and (key.revoked is None or not key.revoked.is_whole)
+            )
+
+        return fits
 
     def policy(self, source: str) -> Policy:
         """Return what is demanded of a source's bundles."""

@@ -74,6 +74,8 @@ def follow(
 ) -> tuple[TrustStore, TrustedKey, TrustedKey]:
     """Return a store in which the new key follows the old one, and the entries of both.
 
+    The store is as it was where that is so already.
+
     Raises:
         DamagedError: it is no succession.
         InputRefusedError: it breaks its schema.
@@ -93,6 +95,9 @@ def follow(
             f"{len(envelope.signatures)} signatures",
             hint="add the new key by its fingerprint instead: airgap trust add FILE.pub --fingerprint",
         )
+    heir = store.keys.get(public.key_id)
+    if heir is not None and old.followed_by == public.key_id:
+        return store, old, heir
     if old.revoked is not None or old.followed_by is not None:
         raise TrustError(
             "a revoked key can't name its successor"

@@ -69,6 +69,28 @@ def resigned(data: bytes, key: keys.PrivateKey) -> bytes:
     return data[:offset] + new + footer(offset, len(new))
 
 
+def test_a_succession_that_was_followed_already_changes_nothing(site: Site):
+    path = rotate(site, "2027")
+    run("trust", "succeed", "--home", site.workstation, path)
+    before = (site.workstation / "trust.json").read_bytes()
+    assert "nothing changed" in run("trust", "succeed", "--home", site.workstation, path).output
+    assert (site.workstation / "trust.json").read_bytes() == before
+
+
+def test_a_reviewers_or_root_key_in_the_home_does_not_keep_export_from_its_own(site: Site):
+    for name, role in (("alice", "reviewer"), ("root-1", "root")):
+        run("key", "generate", "--home", site.isolated, "--name", name, "--role", role, "--no-passphrase")  # fmt: skip
+    days(site, 1)
+    run("review", "--home", site.isolated, site.bundle)
+    said = run("countersign", "--home", site.isolated, site.bundle).output
+    assert run("key", "fingerprint", "--home", site.isolated, "alice").output.strip() in said
+    rotate(site, "2027")
+    days(site, 2)
+    run("key", "generate", "--home", site.isolated, "--name", "other", "--no-passphrase")
+    site.collect([report(9, 9)])
+    assert "there are several keys" in site.export(code=2).output
+
+
 def test_the_workstations_key_is_followed_too_and_its_receipts_count(site: Site, beacon):
     days(site, 1)
     path = rotate(site, "2027", side="workstation")
