@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support import Site, report
 
 from airgap import catalog
 from airgap.replay.rehearsal import RehearsalBeacon
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("airgap", deadline=None)
+settings.load_profile("airgap")
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ def public_from_bytes(data: bytes, *, where: str) -> PublicKey:
                 raise ValueError
             found = [serialization.load_ssh_public_key(text)]
     except _UNREADABLE as error:
-        if isinstance(error, UnsupportedAlgorithm) and text.count(b"-----BEGIN") == 2:
+        if isinstance(error, UnsupportedAlgorithm) and not _has_mldsa():
             raise _without_quantum(where) from None
         raise TrustError(
             "this is not one public key",
@@ -306,7 +306,7 @@ def _load(data: bytes, load: Callable[..., Any], passphrase: Passphrase, where: 
     try:
         return load(data, password=None)
     except (TypeError, *_UNREADABLE) as first:
-        if isinstance(first, UnsupportedAlgorithm) and b"OPENSSH" not in data:
+        if isinstance(first, UnsupportedAlgorithm) and not _has_mldsa():
             raise _without_quantum(where) from None
         if not _is_encrypted(data, first):
             raise _not_a_private_key(where) from None
@@ -327,7 +327,7 @@ def _load(data: bytes, load: Callable[..., Any], passphrase: Passphrase, where: 
         ) from None
     except UnsupportedAlgorithm:
         if b"OPENSSH" not in data:
-            raise _without_quantum(where) from None
+            raise _not_a_private_key(where) from None
         raise TrustError(
             "encrypted OpenSSH keys need the bcrypt package, which is not installed",
             where=where,
@@ -370,6 +370,14 @@ def _mldsa() -> Any:
     from cryptography.hazmat.primitives.asymmetric import mldsa
 
     return mldsa
+
+
+def _has_mldsa() -> bool:
+    try:
+        _mldsa().MLDSA65PrivateKey.from_seed_bytes(bytes(32))
+    except (ImportError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _without_quantum(where: str) -> TrustError:

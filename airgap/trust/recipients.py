@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -293,12 +293,18 @@ def _blocks(data: bytes, kinds: tuple[bytes, ...], expected: str, *, where: str)
 
 
 def _loaded(block: bytes, load: Callable[[bytes], object], *, where: str) -> Any:
+    """Return a key of whatever algorithm.
+
+    A length that OpenSSL does not expect of the algorithm is an InternalError to the library.
+    """
     try:
         return load(block)
     except UnsupportedAlgorithm:
-        raise _no_post_quantum(where) from None
-    except (ValueError, TypeError):
-        raise _no_key("a key that can be decoded", "another one", where=where) from None
+        if not _has_mlkem():
+            raise _no_post_quantum(where) from None
+    except (ValueError, TypeError, NotImplementedError, InternalError):
+        pass
+    raise _no_key("a key that can be decoded", "another one", where=where)
 
 
 def _in_order(halves: list[Any], x25519: type, mlkem: str, expected: str, *, where: str) -> Any:
@@ -382,6 +388,14 @@ def _mlkem_module() -> Any:
     except ImportError:
         raise _no_post_quantum() from None
     return mlkem
+
+
+def _has_mlkem() -> bool:
+    try:
+        _mlkem_module().MLKEM768PrivateKey.from_seed_bytes(bytes(64))
+    except (TrustError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _new_mlkem() -> Any:

@@ -211,7 +211,7 @@ def test_a_file_on_the_stick_is_opened_once_and_never_asked_for_again(exported, 
     command += [sys.executable, "-m", "airgap", *words, "--home", site.workstation, site.stick]
     done = subprocess.run(list(map(str, (*command, *options))), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    calls = [line.split(" ", 1)[1] for line in trace.read_text().splitlines()]
+    calls = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
     opened = [c for c in calls if c.startswith("openat(") and str(site.bundle) in c]
     assert len(opened) == 1
     assert "O_NOFOLLOW" in opened[0]

@@ -1,5 +1,7 @@
 """Hybrid keys: Ed25519 and ML-DSA-65, and a signature counts only where both halves verify."""
 
+from base64 import encodebytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +111,13 @@ def test_no_store_holds_a_hybrid_key_and_its_half_as_if_they_were_two():
     )
     with pytest.raises(TrustError, match="twice"):
         store.with_key(trusted(ALICE, "reviewer", public=bob))
+
+
+def test_a_key_of_an_algorithm_that_nobody_has_is_not_blamed_on_a_missing_ml_dsa():
+    der = bytes.fromhex("302e020100300506032b657f04220420" + "79" * 32)
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(der) + b"-----END PRIVATE KEY-----\n"
+    with pytest.raises(TrustError, match="not a private key"):
+        keys.private_from_bytes(pem, lambda _: None, where="file")
 
 
 def test_without_ml_dsa_in_the_library_the_message_says_what_is_missing(monkeypatch, tmp_path):

@@ -1,8 +1,11 @@
 """Recipients' key files: one form, both halves in their order, and nothing that only looks like one."""
 
+import functools
+from base64 import encodebytes
 from hashlib import sha256
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
 
@@ -78,8 +81,6 @@ def test_an_ml_kem_key_with_a_coefficient_too_large_is_refused():
     """FIPS 203, 7.2: the check of an encapsulation key."""
     m, x = halves(HYBRID.public.pem.encode())
     der = serialization.load_pem_public_key(m).public_bytes(*DER)
-    from base64 import encodebytes
-
     bad = der[:-1184] + b"\xff" * 1184
     wrong = b"-----BEGIN PUBLIC KEY-----\n" + encodebytes(bad) + b"-----END PUBLIC KEY-----\n"
     with pytest.raises(TrustError, match="not one key"):
@@ -133,6 +134,37 @@ def test_what_is_not_exactly_a_public_key_file_is_refused(what, data):
 def test_what_is_not_exactly_a_private_key_file_is_refused(what, data):
     with pytest.raises(TrustError, match="not one key"):
         recipients.private_from_bytes(data, no_passphrase, where="test")
+
+
+@pytest.mark.parametrize(
+    ("what", "der"),
+    [
+        ("X448 of 32 bytes", "302e020100300506032b656f04220420" + "79" * 32),
+        ("Ed448 of 32 bytes", "302e020100300506032b657104220420" + "79" * 32),
+        ("an algorithm that nobody has", "302e020100300506032b657f04220420" + "79" * 32),
+    ],
+)
+def test_a_private_key_that_the_library_can_not_read_is_no_key_and_no_crash(what, der):
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + encodebytes(bytes.fromhex(der))
+    with pytest.raises(TrustError, match="not one key"):
+        recipients.private_from_bytes(
+            pem + b"-----END PRIVATE KEY-----\n", no_passphrase, where="test"
+        )
+
+
+@pytest.mark.parametrize("key", [recipients.to_pem(HYBRID, None), HYBRID.public.pem.encode()])
+def test_a_hybrid_key_file_where_the_library_has_no_ml_kem_is_said_plainly(monkeypatch, key):
+    def missing(*_, **__):
+        raise UnsupportedAlgorithm("ML-KEM-768 is not supported by this backend.")
+
+    for name in ("load_pem_private_key", "load_pem_public_key"):
+        monkeypatch.setattr(serialization, name, missing)
+    monkeypatch.setattr(mlkem.MLKEM768PrivateKey, "from_seed_bytes", missing)
+    load = recipients.public_from_bytes
+    if b"PRIVATE" in key:
+        load = functools.partial(recipients.private_from_bytes, passphrase=no_passphrase)
+    with pytest.raises(TrustError, match="no ML-KEM-768"):
+        load(key, where="test")
 
 
 @BOTH
