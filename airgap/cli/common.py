@@ -23,7 +23,7 @@ from airgap.unsealing import Unsealer
 _RESULT = "airgap.result"
 _LONGEST_PASSPHRASE = 1023
 _NEVER_WRAPPED = frozenset(
-    {"algorithm", "kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
+    {"kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
 )
 _F = TypeVar("_F", bound=Callable[..., Any])
 

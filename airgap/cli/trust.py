@@ -113,16 +113,9 @@ def _list(out: Output, home_path: Path) -> None:
             f"The trust store is empty: {home.trust_path}. Next: airgap trust add FILE --role ROLE"
         )
     out.table(
-        ("fingerprint", "algorithm", "roles", "sources", "valid", "comment"),
+        ("fingerprint", "trusted as", "whose"),
         [
-            (
-                key.public.fingerprint,
-                key.public.algorithm,
-                ", ".join(key.roles),
-                ", ".join(key.sources),
-                _validity(key),
-                printable(key.comment),
-            )
+            (key.public.fingerprint, _trusted_as(key), printable(key.comment))
             for key in store.keys.values()
         ],
     )
@@ -286,8 +279,8 @@ def _set(out: Output, home_path: Path, source: str, exporters: int, reviewers: i
         ]
         if len(able) < wanted:
             out.warn(
-                f"only {plural(len(able), 'key')} here can sign as {role}: no bundle can be imported "
-                f"until there are {wanted} (airgap trust add FILE --role {role})"
+                f"too few keys here can sign as {role}, {len(able)} of {wanted}: until there are enough, "
+                f"no bundle can be imported (airgap trust add FILE --role {role})"
             )
     out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
 
@@ -325,6 +318,12 @@ def _demand(policy: Policy) -> str:
         f"of bundles of {whose}: {plural(policy.exporters, 'exporter')}, "
         f"{plural(policy.reviewers, 'reviewer')}"
     )
+
+
+def _trusted_as(key: TrustedKey) -> str:
+    sources = "every source" if ANY_SOURCE in key.sources else ", ".join(key.sources)
+    hybrid = "hybrid " if key.public.algorithm == keys.HYBRID else ""
+    return f"{hybrid}{', '.join(key.roles)} for {sources}, {_validity(key)}"
 
 
 def _validity(key: TrustedKey) -> str:

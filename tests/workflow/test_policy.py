@@ -259,7 +259,7 @@ def test_a_policy_can_be_for_every_source_and_one_of_its_own_comes_first(exporte
 
 def test_a_policy_that_nobody_can_meet_is_said_when_it_is_set(site: Site):
     result = run("trust", "policy", "set", "--home", site.workstation, "--reviewers", 1)
-    assert "only 0 keys here can sign as reviewer" in result.output
+    assert "too few keys here can sign as reviewer, 0 of 1" in result.output
 
 
 def test_nothing_is_taken_into_the_ledger_that_no_policy_was_held_against(exported: Site):
