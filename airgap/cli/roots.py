@@ -213,8 +213,7 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
                 hint="ask the holders of the root keys by phone; `airgap trust list` shows it to them",
             )
         current, taken = _newest(store, read, beginnings)
-        if taken is not None:
-            trust_store.adopt(home.trust_path, taken)
+        trust_store.adopt(home.trust_path, taken)
     until = moment_text(current.expires)
     out.result({"version": current.version, "new": taken is not None, "expires": until})
     if taken is None:

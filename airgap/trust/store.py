@@ -362,16 +362,18 @@ def save(path: Path, store: TrustStore) -> TrustStore:
     return saved
 
 
-def adopt(path: Path, signed: bytes) -> None:
+def adopt(path: Path, signed: bytes | None) -> None:
     """Let a home take its trust from a signed store; its own goes to ``trust.before.json``.
 
     It must not come back when the signed one is damaged or missing.
 
     Args:
         path: the home's ``trust.json``.
-        signed: the signed store, which was found to follow the one that is there.
+        signed: the signed store, which was found to follow the one that is there; None where it is
+            there already, and a run may have been cut off before the home's own was put aside.
     """
-    write_atomically(signed_path(path), signed, mode=0o644)
+    if signed is not None:
+        write_atomically(signed_path(path), signed, mode=0o644)
     if path.exists():
         path.replace(path.with_name("trust.before.json"))
         sync_folder(path.parent)

@@ -158,3 +158,51 @@ def test_a_killed_command_is_named_by_the_audit_log(host):
         found = json.loads(run("audit", "verify", "--home", site.isolated, "--json").stdout)
         assert list(found["unended"].values()) == ["export"]
     assert host.struck
+
+
+def test_key_rotate_killed_or_refused_by_the_disk_leaves_a_key_that_signs_the_next_bundle(host):
+    """Whatever was cut off: the trust store is whole, no key is lost, and one of two can export."""
+    site = host.site
+    site.collect([report(n, n) for n in range(2)])
+    rotate = ("key", "rotate", "--home", site.isolated, "--no-passphrase")
+    host.keep()
+    for call, error in (("fsync", ""), ("rename", ""), ("fsync", "EIO")):
+        for _ in host.each(call, error, 1, *rotate, "2027"):
+            run("trust", "list", "--home", site.isolated)
+            homes = [site.isolated / "keys", site.isolated / "keys" / "retired"]
+            assert any((home / "default.pem").exists() for home in homes)
+            exported = [
+                name
+                for name in ("default", "2027")
+                if host.command("export", "--home", site.isolated, "--to", site.stick, "--key", name)[0] == 0
+            ]  # fmt: skip
+            assert exported, "no key signs any more"
+            # Rotation can be done again, from whatever key is left, under another name.
+            assert host.command(*rotate, "2028", "--key", exported[-1])[0] in (0, 2)
+    assert host.struck >= 6
+
+
+def test_trust_update_killed_or_refused_by_the_disk_takes_the_new_store_or_keeps_the_old_one(host):
+    site = host.site
+    office = site.root / "office"
+    run("init", "--home", office, "--workstation", "office")
+    run("key", "generate", "--home", office, "--name", "root-1", "--role", "root", "--no-passphrase")  # fmt: skip
+    run("trust", "root", "add", "--home", office, office / "keys" / "root-1.pub")
+    for side, role in (("isolated", "exporter"), ("workstation", "importer")):
+        public = site.root / side / "keys" / "default.pub"
+        run("trust", "add", "--home", office, public, "--role", role, "--source", "bank-a.prod")
+    site.collect([report(1)])
+    site.export()
+    run("trust", "sign", "--home", office, "--to", site.stick, "--key", "root-1")
+    named = run("key", "fingerprint", "--home", office, "root-1").output.strip()
+    update = ("trust", "update", "--home", site.isolated, site.stick, "--root", named)
+    host.keep()
+    for call, error in (("fsync", ""), ("rename", ""), ("fsync", "EIO")):
+        for _ in host.each(call, error, 1, *update):
+            # By the old one or the new one, the bundle verifies all the same.
+            run("verify", "--home", site.isolated, site.stick)
+            assert host.command(*update)[0] == 0
+            assert (site.isolated / "trust.signed").exists()
+            assert not (site.isolated / "trust.json").exists()
+            run("verify", "--home", site.isolated, site.stick)
+    assert host.struck >= 3
