@@ -346,8 +346,8 @@ class Journey(Hosts, RuleBasedStateMachine):
                 assert record.counted == 1
 
 
-# Some 15 seconds of one core.
-EXAMPLES, STEPS = 100, 12
+# Some 10 seconds of one core.
+EXAMPLES, STEPS = 70, 12
 
 
 def thorough(**changes: Any) -> settings:
