@@ -12,7 +12,6 @@ from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase
 from airgap.cli.recording import record
 from airgap.cli.trusting import Moment, changing
 from airgap.errors import AirgapError, TrustError, UsageError
-from airgap.files import write_atomically
 from airgap.home import Home, open_home
 from airgap.limits import MAX_TRUST_STORE
 from airgap.text import plural, printable
@@ -145,12 +144,7 @@ def _sign(
     for choice in choices:
         key = home.private_key(choice, ask_passphrase(passphrase_file))
         envelope = _signed(envelope, key)
-    path = folder / name
-    if file is None and path.exists() and not force:
-        raise UsageError(
-            f"{name} is there already", where=str(folder), hint="use another folder, or --force"
-        )
-    write_atomically(path, envelope.encode(), mode=0o644)
+    path = media.place(envelope.encode(), folder, name, force=force or file is not None)
     assert store.root is not None
     known = store.root.by_id()
     done = [s.key_id for s in envelope.signatures if s.key_id in known]
