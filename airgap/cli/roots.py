@@ -103,7 +103,9 @@ def _remove(out: Output, home_path: Path, key: str, threshold: int | None) -> No
 @click.option(
     "--key", "choices", multiple=True, required=True, help="Root key to sign with; may be repeated."
 )
-@click.option("--expires", type=Moment(), help="From then on it counts no more.")
+@click.option(
+    "--expires", type=Moment(), help="From then on it counts no more; else as said the last time."
+)
 @click.option("--force", is_flag=True, help="Replace a file of the same name.")
 @passphrase_option
 def _sign(
@@ -132,8 +134,10 @@ def _sign(
         raise UsageError("name a FILE to add a signature to, or --to FOLDER to write a new one")
     if file is None:
         with changing(home) as draft:
-            envelope, store = trust_roots.propose(draft, expires, schemas)
-            trust_store.save(home.trust_path, replace(draft, expires=expires))
+            until = expires or draft.expires
+            _require_future(until)
+            envelope, store = trust_roots.propose(draft, until, schemas)
+            trust_store.save(home.trust_path, replace(draft, expires=until))
         name, folder = f"trust-{store.version:06d}{trust_roots.SUFFIX}", to or Path()
     else:
         if expires is not None:
@@ -160,6 +164,8 @@ def _sign(
     for signature in envelope.signatures:
         of = "" if signature.key_id in known else ", no root key of this version"
         out.say(f"Signed by {keys.fingerprint(signature.key_id)}{of}")
+    if store.expires is None:
+        out.warn("it has no --expires: whoever keeps a newer one from a home can do so for ever")
     lacking = store.root.threshold - len(done)
     if lacking > 0:
         out.say(
@@ -263,6 +269,16 @@ def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
         raise TrustError("this key has signed it already", where=key.public.fingerprint)
     made = key.sign(envelope.message)
     return Envelope(envelope.payload_type, envelope.payload, (*envelope.signatures, made))
+
+
+def _require_future(expires: datetime | None) -> None:
+    now = timestamps.system_clock()
+    if expires is not None and expires <= now:
+        raise UsageError(
+            "the trust store's time would be over",
+            expected=f"--expires later than {moment_text(now)}",
+            found=moment_text(expires),
+        )
 
 
 def _save_root(path: Path, store: TrustStore, root: Root | None) -> None:

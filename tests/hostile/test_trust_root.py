@@ -310,6 +310,20 @@ def test_a_second_root_holder_adds_a_signature_where_two_are_demanded(site: Site
     run("trust", "update", "--home", site.workstation, path, *named)
 
 
+def test_the_time_of_a_signed_store_is_kept_when_it_is_signed_again_and_never_over_at_once(
+    site: Site, office: Path
+):
+    assert "has no --expires" in run("trust", "sign", "--home", office, "--to", site.stick, "--key", "root-1").output  # fmt: skip
+    past = run("trust", "sign", "--home", office, "--to", site.stick, "--key", "root-1", "--expires", "2020-01-01", code=2)  # fmt: skip
+    assert "time would be over" in past.output
+    far = "2999-12-31"
+    run("trust", "sign", "--home", office, "--to", site.stick, "--key", "root-1", "--expires", far)
+    again = publish(office, site.stick, "root-1")
+    named = fingerprint(office, "root-1")
+    run("trust", "update", "--home", site.workstation, again, "--root", named)
+    assert f"until {far}" in run("trust", "list", "--home", site.workstation).output
+
+
 def test_a_home_whose_own_key_the_new_store_leaves_out_is_told(site: Site, office: Path):
     run("trust", "remove", "--home", office, site.importer.public.fingerprint[:9])
     path = publish(office, site.stick, "root-1")
