@@ -25,6 +25,7 @@ from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
 from airgap.replay.receipts import MadeReceipt
 from airgap.text import plural, printable, waits
+from airgap.trust.keys import fingerprint
 
 
 def show_imported(out: Output, result: Imported) -> None:
@@ -48,6 +49,9 @@ def show_imported(out: Output, result: Imported) -> None:
         out.say(f"{title}: verified, {plural(manifest['records'], 'record')}{known}")
     else:
         out.say(f"{title}: imported before; nothing of it is delivered twice")
+    people = _people(result)
+    if people["approved_by"]:
+        out.say(f"  approved by {', '.join(map(fingerprint, people['approved_by']))}")
     for warning in result.verified.warnings:
         out.warn(warning)
     if manifest["message"]:
@@ -71,7 +75,18 @@ def _record_file(result: Imported) -> None:
         sequence=result.bundle.sequence,
         bundle_id=result.bundle.bundle_id,
         findings=[finding.code for finding in result.findings],
+        **_people(result),
     )
+
+
+def _people(result: Imported) -> dict[str, list[str]]:
+    """Return the ids of the keys that signed and approved, for who asks later."""
+    bundle = result.verified
+    reviews = bundle.reviews if bundle else None
+    return {
+        "signed_by": [key.public.key_id for key in (bundle.signers if bundle else ())],
+        "approved_by": [key.public.key_id for key in (reviews.approved if reviews else ())],
+    }
 
 
 def show_standings(out: Output, standings: list[Standing], *, strict: bool) -> None:
@@ -177,6 +192,7 @@ def finish(
                     "bundle_id": r.bundle.bundle_id if r.bundle else None,
                     "error": r.error.as_json() if r.error else None,
                     "findings": as_json(r.findings),
+                    **_people(r),
                 }
                 for r in imported
             ],

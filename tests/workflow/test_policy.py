@@ -68,7 +68,14 @@ def test_import_demands_the_reviewers_that_the_trust_store_says_and_names_who_is
     assert "(alice)" not in result.output.split("these could sign:")[1].split("\n")[0]
     assert not beacon.requests
     countersign(exported, "bob")
-    assert "1 record delivered" in exported.import_(beacon.url).output
+    result = exported.import_(beacon.url)
+    assert "1 record delivered" in result.output
+    both = [run("key", "fingerprint", "--home", exported.isolated, name).output.strip() for name in ("alice", "bob")]  # fmt: skip
+    assert all(f in result.output.split("approved by ")[1].split("\n")[0] for f in both)
+    log = json.loads(run("audit", "show", "--home", exported.workstation, "--json").stdout)
+    [kept] = [entry for entry in log["entries"] if entry["event"] == "bundle imported"]
+    assert len(kept["approved_by"]) == 2
+    assert kept["signed_by"] == [exported.exporter.public.key_id]
 
 
 def test_verify_prints_who_signed_with_which_key_in_which_role_and_what_is_missing(exported: Site):
