@@ -11,11 +11,11 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+
+from forking import Server
 
 MEMORY = 256 * 1024**2
 """Bytes of address space that a file may cost, whatever it says of itself."""
@@ -32,28 +32,11 @@ class Verdict:
     text: str
 
 
-class Bounded:
+class Bounded(Server):
     """Gives orders to a fork server."""
 
     def __init__(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(120)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._control.close()
-        try:
-            self._process.wait(10)
-        finally:
-            self._process.kill()
+        super().__init__(__file__, 120)
 
     def ask(
         self, path: Path, how: str = "verify", memory: int = MEMORY, seconds: int = SECONDS

@@ -43,17 +43,20 @@ class Kill:
     error: str = ""
 
 
-class Forks:
-    """Gives orders to a fork server, one at a time."""
+class Server:
+    """A fork server, and the socket by which it gets its orders.
 
-    def __init__(self) -> None:
+    Args:
+        script: what runs in it; its first argument is the socket's number.
+        timeout: seconds after which an order was not answered.
+    """
+
+    def __init__(self, script: str, timeout: float) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.settimeout(_LONGEST + 30)
-        self._number = 0
-        self.over = threading.Event()
+        self._control.settimeout(timeout)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, script, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
@@ -67,6 +70,15 @@ class Forks:
             self._process.wait(10)
         finally:
             self._process.kill()
+
+
+class Forks(Server):
+    """Gives orders to a fork server, one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(__file__, _LONGEST + 30)
+        self._number = 0
+        self.over = threading.Event()
 
     def run(self, *arguments: object, output: Path, kill: Kill | None = None) -> int:
         """Run a command in a new process; return its exit status, or minus the signal's number."""

@@ -26,3 +26,22 @@ def test_the_durability_benchmark_delivers_every_record_in_each_of_its_runs(tmp_
     }
     assert all(f["durable"] > 0 and f["not_durable"] > 0 for f in found)
     assert "durable" in done.stdout
+
+
+def test_the_benchmark_of_keys_compares_both_algorithms_and_every_way_to_seal(tmp_path):
+    figures = tmp_path / "figures.json"
+    script = REPOSITORY / "tests" / "benchmarks" / "keys.py"
+    done = subprocess.run(
+        [sys.executable, script, "--records", "20", "--times", "2", "--rounds", "1", "--json", figures],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {(f["what"], f["name"]): f["median"] for f in json.loads(figures.read_text())}
+    assert found["signature, bytes", "ed25519+ml-dsa-65"] == 64 + 3309
+    sizes = [found["bundle, bytes", name] for name in ("plain", "x25519", "mlkem768-x25519")]
+    assert sizes == sorted(sizes)
+    assert len(found) == 15
+    assert all(value > 0 for value in found.values())
