@@ -113,7 +113,7 @@ def _next_step(home: Home, public: Path, role: str, *, signed: bool) -> str:
 @click.option(
     "--new-passphrase-file",
     type=click.Path(path_type=Path),
-    help="First line: the new key's passphrase.",
+    help="First line: the new key's passphrase; else the old one's file.",
 )
 @key_option
 @passphrase_option
@@ -162,7 +162,7 @@ def _rotate(
         new, (_, public), _ = _make(
             home,
             name,
-            new_passphrase_file,
+            new_passphrase_file or passphrase_file,
             hybrid=hybrid or old.public.algorithm == HYBRID,
             no_passphrase=no_passphrase,
         )

@@ -286,3 +286,18 @@ def test_without_the_extra_the_digits_still_serve(site: Site, monkeypatch):
         result = run("key", "fingerprint", "--home", site.isolated, option, code=2)
         assert "requirements-sources.lock" in result.output
     assert run("key", "fingerprint", "--home", site.isolated).exit_code == 0
+
+
+def test_a_protected_key_is_never_followed_by_an_unprotected_one_unasked(site: Site):
+    """Nobody is there to type: the passphrase of the old key's file protects the new one too."""
+    words = site.root / "passphrase"
+    words.write_text("correct horse EXAMPLE\n")
+    given = ("--passphrase-file", words)
+    run("key", "generate", "--home", site.isolated, "--name", "kept", *given)
+    run("key", "rotate", "--home", site.isolated, "next", "--key", "kept", *given)
+    assert b"ENCRYPTED" in (site.isolated / "keys" / "next.pem").read_bytes()
+    other = site.root / "other"
+    other.write_text("another EXAMPLE\n")
+    rotate = ("key", "rotate", "--home", site.isolated, "last", "--key", "next", *given)
+    run(*rotate, "--new-passphrase-file", other)
+    run("key", "rotate", "--home", site.isolated, "end", "--key", "last", *given, code=4)
