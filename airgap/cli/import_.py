@@ -175,6 +175,7 @@ def command(
         resume=resume,
         strict=strict,
     )
+    out.findings(plan.trust.findings(timestamps.system_clock()))
     if dry_run:
         _dry_run(out, plan)
         return

@@ -1,6 +1,7 @@
 """Keys for years: rotated, revoked from a point on, expiring, lost, compared by voice."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -221,6 +222,19 @@ def test_a_key_that_ends_soon_is_said_ahead_of_time_and_an_ended_own_key_by_moni
     if side == "workstation":
         assert "your own key has expired" in site.import_(beacon.url, code=4).output
         assert not beacon.requests
+
+
+def test_an_import_says_that_the_exporters_key_ends_soon(site: Site, beacon):
+    from airgap.trust import store as trust_store
+
+    days(site, 1)
+    end = timestamps.system_clock() + timedelta(days=3)
+    store = site.trust
+    soon = replace(store.keys[site.exporter.public.key_id], not_after=end)
+    trust_store.save(site.workstation / "trust.json", store.changed(soon))
+    result = site.import_(beacon.url)
+    assert f"the key {site.exporter.public.fingerprint} (exporter) expires at" in result.output
+    assert len(beacon.requests) == 1
 
 
 def test_a_lost_key_of_a_home_without_root_is_replaced_by_its_fingerprint(site: Site, beacon):
