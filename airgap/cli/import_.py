@@ -29,7 +29,7 @@ from airgap.cli.common import (
     sealing_passphrase_option,
     unsealer,
 )
-from airgap.cli.trusting import approvals_beside, trust_of
+from airgap.cli.trusting import approvals_beside, trust_of, without_approvals
 from airgap.credentials import Keyring
 from airgap.errors import (
     UsageError,
@@ -163,7 +163,7 @@ def command(
     schemas = catalog.load()
     plan = _Plan(
         home,
-        media.files(list(paths), (BUNDLE_SUFFIX,)) if paths else [],
+        media.files(without_approvals(paths), (BUNDLE_SUFFIX,)) if paths else [],
         schemas,
         trust_of(home, schemas),
         Keyring.of(read_credentials(license_file, api_key_file)),

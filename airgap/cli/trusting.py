@@ -9,7 +9,7 @@ import click
 
 from airgap import media, timestamps
 from airgap.catalog import Catalog, load
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, UsageError
 from airgap.files import exclusive
 from airgap.home import Home
 from airgap.text import printable
@@ -47,6 +47,23 @@ def trust_of(home: Home, catalog: Catalog) -> TrustStore:
     store = trust_store.load(home.trust_path, catalog)
     store.require_fresh(timestamps.system_clock(), where=str(home.path))
     return store
+
+
+def without_approvals(paths: Iterable[Path]) -> list[Path]:
+    """Return what is to be verified of the paths that were named: approvals count beside bundles only.
+
+    Raises:
+        UsageError: nothing else was named.
+    """
+    given = list(paths)
+    others = [path for path in given if not path.name.lower().endswith(approvals.SUFFIX)]
+    if given and not others:
+        raise UsageError(
+            "an approval says nothing without its bundle",
+            where=printable(str(given[0]), 300),
+            hint="name the bundle, or the folder that holds both",
+        )
+    return others
 
 
 def approvals_beside(

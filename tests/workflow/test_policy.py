@@ -254,6 +254,19 @@ def test_approvals_that_cannot_be_read_are_said_and_count_for_nothing(exported: 
     run("trust", "list", "--home", exported.workstation)
 
 
+def test_an_approval_that_is_named_is_taken_for_one_and_never_for_a_bundle(exported: Site, beacon):
+    demand(exported, reviewers=1)
+    review(exported)
+    other = exported.root / "other"
+    other.mkdir()
+    countersign(exported, "alice", "--to", other)
+    [approval] = other.glob("*.approval")
+    assert "says nothing without its bundle" in run("verify", "--home", exported.workstation, approval, code=2).output  # fmt: skip
+    run("verify", "--home", exported.workstation, exported.bundle, code=4)
+    run("verify", "--home", exported.workstation, exported.bundle, approval)
+    assert exported.import_paths([exported.bundle, approval], beacon.url).exit_code == 0
+
+
 def test_a_policy_can_be_for_every_source_and_one_of_its_own_comes_first(exported: Site, beacon):
     run("trust", "policy", "set", "--home", exported.workstation, "--reviewers", 1)
     assert "the policy for every source" in exported.import_(beacon.url, code=4).output
