@@ -180,8 +180,10 @@ class Home:
         self.require_no_key(name)
         folder = self.folder("keys")
         private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-        write_atomically(private, keys.to_pem(key, passphrase), mode=0o600)
+        # A private key whose public half is missing, after a crash between them, would stop every
+        # command that looks for a key to sign with.
         write_atomically(public, key.public.pem.encode(), mode=0o644)
+        write_atomically(private, keys.to_pem(key, passphrase), mode=0o600)
         return private, public
 
     def require_no_key(self, name: str) -> None:

@@ -6,6 +6,7 @@ with the same release read the same sheet, and its SHA-256 can stand in their ap
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from airgap.catalog import Catalog, JsonObject
 from airgap.records import Record, Totals
@@ -15,6 +16,7 @@ _MOST_FIELDS = 4096
 _MOST_VALUES = 100
 _SHOWN_VALUES = 4
 _LONG = 64
+_WHOLE = 10 * _LONG
 
 
 @dataclass(slots=True)
@@ -23,18 +25,21 @@ class Field:
 
     Args:
         count: in how many places it stands.
-        values: different values, as shown; at most 100, and ``more`` says that there are others.
+        values: different values, as shown, by what tells them apart (type and value, of a long text
+            its SHA-256); at most 100, and ``more`` says that there are others.
         numbers: smallest and largest integer, and the exact sum.
         texts: smallest and largest text by code point, shortened.
         longest: length of the longest text.
+        cut: whether a text was too long to be shown.
     """
 
     count: int = 0
-    values: dict[str, None] = field(default_factory=dict[str, None])
+    values: dict[tuple[str, object], str] = field(default_factory=dict[tuple[str, object], str])
     more: bool = False
     numbers: tuple[int, int, int] | None = None
     texts: tuple[str, str] | None = None
     longest: int = 0
+    cut: bool = False
 
     def add(self, value: object) -> None:
         """Count a value: text, integer, boolean, nothing, or an empty map or list."""
@@ -44,32 +49,33 @@ class Field:
             low, high = self.texts or (short, short)
             self.texts = (min(low, short), max(high, short))
             self.longest = max(self.longest, len(value))
+            self.cut = self.cut or printable(value, _LONG) != printable(value, _WHOLE)
         elif isinstance(value, int) and not isinstance(value, bool):
             low_n, high_n, total = self.numbers or (value, value, 0)
             self.numbers = (min(low_n, value), max(high_n, value), total + value)
-        shown = _shown(value)
-        if shown not in self.values:
+        known = _known_by(value)
+        if known not in self.values:
             if len(self.values) < _MOST_VALUES:
-                self.values[shown] = None
+                self.values[known] = _shown(value)
             else:
                 self.more = True
 
     def line(self) -> str:
         """Return what the values are, in a line."""
         if len(self.values) == 1:
-            told = f"always {next(iter(self.values))}"
+            told = f"always {next(iter(self.values.values()))}"
         else:
             number = f"more than {_MOST_VALUES}" if self.more else str(len(self.values))
             told = f"{number} different values"
             if len(self.values) <= _SHOWN_VALUES:
-                told += f": {', '.join(self.values)}"
+                told += f": {', '.join(self.values.values())}"
             elif self.numbers is not None:
                 told += f", {self.numbers[0]:,} .. {self.numbers[1]:,}"
             elif self.texts is not None:
                 told += f", {_shown(self.texts[0])} .. {_shown(self.texts[1])}"
         if self.numbers is not None:
             told += f"; sum {self.numbers[2]:,}"
-        if self.longest > _LONG:
+        if self.cut:
             told += f"; FREE TEXT of up to {self.longest:,} characters"
         return told
 
@@ -160,6 +166,14 @@ def _head(manifest: JsonObject, document_id: str) -> list[str]:
     if manifest["message"] is not None:
         lines.append(f"Says          {manifest['message']}")
     return lines
+
+
+def _known_by(value: object) -> tuple[str, object]:
+    """Return what tells a value from others, short whatever its length."""
+    if isinstance(value, str) and len(value) > _LONG:
+        return "long", sha256(value.encode(errors="surrogatepass")).digest()
+    # 1 and true are equal to Python, and every empty map or list is shown alike.
+    return type(value).__name__, value if isinstance(value, str | int | None) else None
 
 
 def _shown(value: object) -> str:

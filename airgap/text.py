@@ -6,6 +6,8 @@ import unicodedata
 def printable(text: str, limit: int = 80) -> str:
     """Return ``text`` with control, bidirectional and unassigned characters escaped, and cut.
 
+    It never gets longer than ``limit``, however much was escaped.
+
     A file name or a field name may hold terminal escapes or look-alike tricks; what is shown
     never does.
     """
@@ -15,7 +17,7 @@ def printable(text: str, limit: int = 80) -> str:
         else c.encode("unicode_escape").decode()
         for c in text[: limit + 1]
     )
-    return shown if len(text) <= limit else shown[: limit - 1] + "…"
+    return shown if max(len(text), len(shown)) <= limit else shown[: limit - 1] + "…"
 
 
 def size(count: int) -> str:

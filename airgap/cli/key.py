@@ -1,5 +1,7 @@
 """``airgap key``: this side's own keys."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -140,13 +142,21 @@ def _rotate(
     """
     home = open_home(home_path)
     schemas = catalog.load()
-    with changing(home) as store:
+    with changing(home) as store, _nothing_signed(home):
         if store.signed:
             raise UsageError(
                 "this home takes its trust from root keys: a key follows another there",
                 where=str(home.path),
                 hint="airgap key generate --name NEW, and carry NEW.pub to the holders of the root keys",
             )
+        path = home.keys_path / f"{name}{succession.SUFFIX}"
+        if path.exists() and _end_cut_off(home, store, path):
+            out.result({"name": name, "succession": str(path)})
+            out.say(f"{path} was in force; the old key is now in {home.keys_path / 'retired'}")
+            out.say(
+                f"Next: carry it to the other side, and there: airgap trust succeed {path.name}"
+            )
+            return
         own: Role = "exporter" if home.side == "isolated" else "importer"
         old = home.private_key(key_choice, ask_passphrase(passphrase_file), store.is_for(own))
         old_name = next((n for n in home.key_names() if home.public_key(n) == old.public), None)
@@ -157,7 +167,8 @@ def _rotate(
                 found=old.public.fingerprint,
                 hint="see `airgap key list` and `airgap trust list`",
             )
-        entry = store.keys[old.public.key_id]
+        entry, now = store.keys[old.public.key_id], timestamps.system_clock()
+        succession.require_able(entry, now, where=old_name)
         first = _next_sequence(home) if "exporter" in entry.roles else None
         new, (_, public), _ = _make(
             home,
@@ -168,7 +179,6 @@ def _rotate(
         )
         now = timestamps.system_clock()
         made = succession.make(old, new, home.name, first, schemas, now).encode()
-        path = home.keys_path / f"{name}{succession.SUFFIX}"
         write_atomically(path, made, mode=0o644)
         following, _, _ = succession.follow(store, made, schemas, now, where=str(path))
         trust_store.save(home.trust_path, following)
@@ -292,14 +302,43 @@ def _make(
     return key, home.add_key(name, key, passphrase), passphrase
 
 
+@contextmanager
+def _nothing_signed(home: Home) -> Iterator[None]:
+    """Keep export or import from signing with a key that another one is about to follow."""
+    is_isolated = home.side == "isolated"
+    lock = home.path / "export.lock" if is_isolated else home.ledger_lock
+    with exclusive(lock, "export" if is_isolated else "import"):
+        yield
+
+
+def _end_cut_off(home: Home, store: trust_store.TrustStore, path: Path) -> bool:
+    """Put the old key aside where a run was cut off before it did; tell whether there was one.
+
+    A succession that was written and never came into force is removed: bundles may have been made
+    since that it does not know of.
+    """
+    data = keys.read_small(path, "succession")
+    _, value, new = succession.successor(data, catalog.load(), where=str(path))
+    old = store.keys.get(value["old"])
+    if old is None or new.key_id not in (home.public_key(n).key_id for n in home.key_names()):
+        return False
+    if old.followed_by is None:
+        path.unlink()
+        return False
+    left = [n for n in home.key_names() if home.public_key(n) == old.public]
+    if old.followed_by == new.key_id and left:
+        home.retire_key(left[0])
+        return True
+    return False
+
+
 def _next_sequence(home: Home) -> int:
     """Return the number of the next bundle."""
-    with exclusive(home.path / "export.lock", "export"):
-        outbox = Outbox(home.outbox_path, home.name, catalog.load())
-        try:
-            return outbox.next_bundle()[0]
-        finally:
-            outbox.close()
+    outbox = Outbox(home.outbox_path, home.name, catalog.load())
+    try:
+        return outbox.next_bundle()[0]
+    finally:
+        outbox.close()
 
 
 def _trust_own(home: Home, store: trust_store.TrustStore, key: PrivateKey, role: Role) -> None:

@@ -10,15 +10,15 @@ from airgap import catalog, media, timestamps
 from airgap.bundle.envelope import Envelope
 from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
 from airgap.cli.recording import record
-from airgap.cli.trusting import Moment, changing
+from airgap.cli.trusting import Moment, changing, demand
 from airgap.errors import AirgapError, TrustError, UsageError
 from airgap.home import Home, open_home
-from airgap.limits import MAX_TRUST_STORE
+from airgap.limits import MAX_SIGNATURES, MAX_TRUST_STORE
 from airgap.text import plural, printable
 from airgap.trust import keys, spoken
 from airgap.trust import roots as trust_roots
 from airgap.trust import store as trust_store
-from airgap.trust.entries import Root, moment_text, require_distinct
+from airgap.trust.entries import ANY_SOURCE, Policy, Root, moment_text, require_distinct
 from airgap.trust.store import TrustStore
 
 
@@ -51,7 +51,9 @@ def _add(
       airgap trust root add root-2.pub --comment "safe in Munich" --threshold 2
     """
     home = open_home(home_path)
-    public = keys.public_from_bytes(keys.read_small(file, "public key"), where=str(file))
+    public = keys.public_from_bytes(
+        keys.read_small(file, "public key", regular=True), where=str(file)
+    )
     if fingerprint is not None:
         spoken.require(public.key_id, fingerprint, where=str(file))
     with changing(home) as store:
@@ -144,6 +146,8 @@ def _sign(
             raise UsageError("--expires is part of what the others signed; it can't be changed now")
         with media.quarantine(file, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
             envelope, store = trust_roots.read(stream.read(), schemas, where=str(file))
+        envelope = _holding(out, envelope, store)
+        out.say(*_contents(store))
         name, folder = file.name, file.parent
     for choice in choices:
         key = home.private_key(choice, ask_passphrase(passphrase_file))
@@ -190,7 +194,8 @@ def _sign(
 def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[str, ...]) -> None:
     """Take a newer trust store that root keys signed in place of this home's.
 
-    The first time, --root says whose signatures to believe; as many must be named as must sign.
+    The first time, --root says whose signatures to believe; all that are named must have signed,
+    and as many must be named as must sign.
     From then on the store here says it: a newer one must be signed by enough of the root keys
     here, an older one is refused, and nothing else changes this home's trust.
 
@@ -203,7 +208,7 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
     beginnings = [spoken.digits(text) for text in named]
     if any(len(beginning) < spoken.LEAST_DIGITS for beginning in beginnings):
         raise UsageError("name a root key by at least 16 digits of its fingerprint")
-    read = _in_order(home, paths)
+    read, damaged = _in_order(home, paths)
     with changing(home) as store:
         if not store.signed and not named:
             raise UsageError(
@@ -212,8 +217,10 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
                 expected="--root FINGERPRINT",
                 hint="ask the holders of the root keys by phone; `airgap trust list` shows it to them",
             )
-        current, taken = _newest(store, read, beginnings)
+        current, taken, refused = _newest(store, read, beginnings)
         trust_store.adopt(home.trust_path, taken)
+    for error in (*damaged, *refused):
+        out.warn(f"{error.where} was not taken: {error.message}")
     until = moment_text(current.expires)
     out.result({"version": current.version, "new": taken is not None, "expires": until})
     if taken is None:
@@ -229,44 +236,90 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
     )
 
 
-def _in_order(home: Home, paths: tuple[Path, ...]) -> list[tuple[int, bytes, str]]:
-    """Return the version, bytes and name of each signed trust store, the oldest first."""
+def _in_order(
+    home: Home, paths: tuple[Path, ...]
+) -> tuple[list[tuple[int, bytes, str]], list[AirgapError]]:
+    """Return the version, bytes and name of each signed trust store, the oldest first.
+
+    And why others can't be read: what somebody put beside a good one does not stop it.
+
+    Raises:
+        AirgapError: none can be read.
+    """
     found: list[tuple[int, bytes, str]] = []
+    damaged: list[AirgapError] = []
     for path in media.files(list(paths), (trust_roots.SUFFIX,)):
-        with media.quarantine(path, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
-            data = stream.read()
         name = printable(str(path), 300)
-        found.append((trust_roots.read(data, catalog.load(), where=name)[1].version, data, name))
-    return sorted(found)
+        try:
+            with media.quarantine(path, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
+                data = stream.read()
+            version = trust_roots.read(data, catalog.load(), where=name)[1].version
+        except AirgapError as error:
+            error.where = name
+            damaged.append(error)
+        else:
+            found.append((version, data, name))
+    if damaged and not found:
+        raise damaged[0]
+    return sorted(found), damaged
 
 
 def _newest(
     current: TrustStore, read: list[tuple[int, bytes, str]], named: list[str]
-) -> tuple[TrustStore, bytes | None]:
-    """Return the trust store that the home comes to by one after the other, and its bytes where it is new.
+) -> tuple[TrustStore, bytes | None, list[AirgapError]]:
+    """Return the trust store that the home comes to by one after the other.
+
+    Its bytes follow where it is new, and why newer ones were not taken.
 
     Raises:
         AirgapError: none could be taken.
     """
     schemas, now = catalog.load(), timestamps.system_clock()
     taken: bytes | None = None
-    refused: AirgapError | None = None
-    for _, data, name in read:
+    refused: list[tuple[int, AirgapError]] = []
+    is_here = False
+    for version, data, name in read:
         try:
             following = trust_roots.follows(current, data, schemas, now, named=named, where=name)
         except AirgapError as error:
-            refused = error
+            error.where = name
+            refused.append((version, error))
             continue
+        is_here = True
         if following is not None:
             current, taken = following, data
-    if taken is None and refused is not None:
-        raise refused
-    return current, taken
+    if not is_here and refused:
+        raise refused[-1][1]
+    return current, taken, [error for version, error in refused if version >= current.version]
+
+
+def _holding(out: Output, envelope: Envelope, store: TrustStore) -> Envelope:
+    """Return an envelope without signatures under its root keys' ids that do not hold.
+
+    A carrier could add one, so that the holder of the key seems to have signed.
+    """
+    known = store.root.by_id() if store.root else {}
+    message = envelope.message
+    left = tuple(
+        s
+        for s in envelope.signatures
+        if s.key_id not in known or known[s.key_id].verifies(s.signature, message)
+    )
+    if len(left) < len(envelope.signatures):
+        out.warn("a signature under a root key's id does not hold, and was left out")
+    return replace(envelope, signatures=left)
 
 
 def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
     if any(s.key_id == key.public.key_id for s in envelope.signatures):
         raise TrustError("this key has signed it already", where=key.public.fingerprint)
+    if len(envelope.signatures) >= MAX_SIGNATURES:
+        raise TrustError(
+            "it has as many signatures as a file can have",
+            expected=f"fewer than {MAX_SIGNATURES}",
+            found=str(len(envelope.signatures)),
+            hint="ask for the file as it was made, or sign it anew: airgap trust sign --to FOLDER",
+        )
     made = key.sign(envelope.message)
     return Envelope(envelope.payload_type, envelope.payload, (*envelope.signatures, made))
 
@@ -313,7 +366,34 @@ def _changes(before: TrustStore, after: TrustStore) -> list[str]:
                 f"{word} {key.public.fingerprint} ({', '.join(key.roles)}) {printable(key.comment)}"
                 + (f", {printable(str(key.revoked), 300)}" if key.revoked else "")
             )
+    for source in dict.fromkeys((ANY_SOURCE, *before.policies, *after.policies)):
+        now = after.policy(source)
+        if replace(before.policy(source), source=source) != replace(now, source=source):
+            lines.append(f"Now demanded {demand(replace(now, source=source))}")
+    return [*lines, *_root_changes(before.root, after.root)]
+
+
+def _root_changes(before: Root | None, after: Root | None) -> list[str]:
+    old, new = (root.by_id() if root else {} for root in (before, after))
+    lines = [f"No root key any more: {k.fingerprint}" for i, k in old.items() if i not in new]
+    lines += [f"New root key: {k.fingerprint}" for i, k in new.items() if i not in old]
+    if after and (before is None or before.threshold != after.threshold):
+        lines.append(f"So many root keys must sign from now on: {after.threshold} of {len(new)}")
     return lines
+
+
+def _contents(store: TrustStore) -> list[str]:
+    """Return what a trust store says, a line each, for who is to sign it."""
+    lines = [f"Version {store.version}, until {moment_text(store.expires) or 'ever'}, trusts"]
+    lines += [
+        f"  {key.public.fingerprint} ({', '.join(key.roles)}) for {', '.join(key.sources)} "
+        + printable(key.comment)
+        + (f", {printable(str(key.revoked), 300)}" if key.revoked else "")
+        for key in store.keys.values()
+    ]
+    policies = store.policies.values() or (Policy(ANY_SOURCE),)
+    lines += [f"  Demanded {demand(policy)}" for policy in policies]
+    return [*lines, *(f"  {line}" for line in _root_changes(None, store.root))]
 
 
 def _own_keys(out: Output, home: Path, own: list[keys.PublicKey], store: TrustStore) -> None:

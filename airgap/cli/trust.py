@@ -11,10 +11,10 @@ from airgap import catalog, timestamps
 from airgap.cli import roots
 from airgap.cli.common import Output, airgap_command
 from airgap.cli.recording import record
-from airgap.cli.trusting import Moment, changing
+from airgap.cli.trusting import Moment, changing, demand
 from airgap.errors import TrustError, UsageError
 from airgap.home import open_home
-from airgap.text import plural, printable
+from airgap.text import printable
 from airgap.trust import keys, spoken, succession
 from airgap.trust import store as trust_store
 from airgap.trust.entries import ANY_SOURCE, Policy, Revocation, Role, TrustedKey, moment_text
@@ -120,7 +120,7 @@ def _list(out: Output, home_path: Path) -> None:
         ],
     )
     for policy in store.policies.values():
-        out.say(f"Demanded {_demand(policy)}")
+        out.say(f"Demanded {demand(policy)}")
     _say_root(out, store)
     out.findings(store.findings(timestamps.system_clock()))
 
@@ -201,6 +201,12 @@ def _revoke(
         f"that are, or answer, bundle {since_sequence} or a later one" if since_sequence else "",
     ]
     bounds = ", and those ".join(filter(None, what)) or "whenever they were made"
+    for heir in (store.keys.get(key_id) for key_id in store.successors(found.public.key_id)):
+        if heir is not None and heir.revoked is None:
+            out.warn(
+                f"{heir.public.fingerprint}, which it named as its successor, is still trusted: whoever "
+                "had the old key may have made it (airgap trust revoke)"
+            )
     comma = "" if since or since_sequence else ","
     out.say(f"Wrote {home.trust_path}. Files by this key are refused{comma} {bounds}.")
 
@@ -270,7 +276,7 @@ def _set(out: Output, home_path: Path, source: str, exporters: int, reviewers: i
         trust_store.save(home.trust_path, changed)
     out.result({"policy": policy.as_map()})
     record("policy set", **policy.as_map())
-    out.say(f"Demanded {_demand(policy)}")
+    out.say(f"Demanded {demand(policy)}")
     for role, wanted in (("exporter", exporters), ("reviewer", reviewers)):
         able = [
             key
@@ -308,16 +314,8 @@ def _unset(out: Output, home_path: Path, source: str) -> None:
     now = without.policy(source)
     out.result({"policy": now.as_map()})
     record("policy removed", source=source)
-    out.say(f"Now demanded {_demand(replace(now, source=source))}")
+    out.say(f"Now demanded {demand(replace(now, source=source))}")
     out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
-
-
-def _demand(policy: Policy) -> str:
-    whose = "every source" if policy.source == ANY_SOURCE else policy.source
-    return (
-        f"of bundles of {whose}: {plural(policy.exporters, 'exporter')}, "
-        f"{plural(policy.reviewers, 'reviewer')}"
-    )
 
 
 def _trusted_as(key: TrustedKey) -> str:

@@ -12,10 +12,11 @@ from airgap.catalog import Catalog, load
 from airgap.errors import AirgapError, UsageError
 from airgap.files import exclusive
 from airgap.home import Home
-from airgap.text import printable
+from airgap.text import plural, printable
 from airgap.trust import approvals
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Approval
+from airgap.trust.entries import ANY_SOURCE, Policy
 from airgap.trust.store import TrustStore
 
 _LARGEST = 64 * 1024
@@ -95,6 +96,15 @@ def approvals_beside(
         except AirgapError as error:
             warn(f"{name} does not count: {error.message}")
     return read
+
+
+def demand(policy: Policy) -> str:
+    """Return what a policy demands, for people."""
+    whose = "every source" if policy.source == ANY_SOURCE else policy.source
+    return (
+        f"of bundles of {whose}: {plural(policy.exporters, 'exporter')}, "
+        f"{plural(policy.reviewers, 'reviewer')}"
+    )
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def check_key(key: PrivateKey, trust: TrustStore, now: datetime) -> None:
             where=key.public.fingerprint,
             expected=f"a key that is valid at {timestamps.to_text(now)}",
             found=f"{entry.not_before or ''} .. {entry.not_after or ''}",
-            hint="choose another with --key, or name its successor: airgap key rotate NEW",
+            hint="choose another with --key, or make one and exchange it: airgap key generate --name NEW",
         )
 
 

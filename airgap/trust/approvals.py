@@ -86,6 +86,7 @@ class Reviews:
             trust: whose word counts.
         """
         own = {half for key in signers for half in key.public.halves}
+        people = {trust.person(key.public) for key in signers}
         approved: dict[str, TrustedKey] = {}
         denied: dict[str, tuple[TrustedKey, str]] = {}
         passed_over: list[str] = []
@@ -112,13 +113,13 @@ class Reviews:
                     key,
                     str(approval.value["comment"] or "no reason given"),
                 )
-            elif key.public.halves & own:
+            elif key.public.halves & own or trust.person(key.public) in people:
                 passed_over.append(
-                    f"{approval.name}: {key.public.fingerprint} signed the bundle as well, and one "
-                    "key is one person"
+                    f"{approval.name}: {key.public.fingerprint}, or one that it follows or that follows "
+                    "it, signed the bundle as well, and one key is one person"
                 )
             else:
-                approved[key.public.key_id] = key
+                approved[trust.person(key.public)] = key
         return cls(tuple(approved.values()), tuple(denied.values()), tuple(passed_over))
 
 
@@ -158,18 +159,20 @@ def missing(
 ) -> list[str]:
     """Return which signatures a bundle lacks, one line for each role, and who could give them."""
     lacking: list[str] = []
-    exporters = [key for key in signers if "exporter" in key.roles]
+    people = {trust.person(key.public): key for key in signers if "exporter" in key.roles}
+    exporters = tuple(people.values())
     for role, wanted, there in (
         ("exporter", policy.exporters, exporters),
         ("reviewer", policy.reviewers, reviews.approved),
     ):
         if len(there) < wanted:
-            done = {key.public.key_id for key in (*there, *signers)}
+            done = {trust.person(key.public) for key in (*there, *signers)}
             able = [
                 key
                 for key in trust.keys.values()
                 if role in key.roles
-                and key.public.key_id not in done
+                and key.followed_by is None
+                and trust.person(key.public) not in done
                 and key.may_sign_for(source)
                 and (key.revoked is None or not key.revoked.is_whole)
             ]

@@ -67,8 +67,8 @@ def follows(
         data: the signed trust store.
         catalog: schemas.
         now: the present.
-        named: beginnings of the ids of root keys that a person vouches for; needed where the
-            current store is not signed, and of no use otherwise.
+        named: beginnings of the ids of root keys that a person vouches for, all of which must have
+            signed; needed where the current store is not signed, and of no use otherwise.
         where: the file, for the message.
 
     Raises:
@@ -113,12 +113,16 @@ def follows(
 
 
 def _vouched(root: Root | None, named: Collection[str]) -> Root | None:
-    """Return the part of a root that a person vouches for; as many of it must have signed."""
+    """Return the part of a root that a person vouches for, all of which must have signed.
+
+    Its own threshold alone is what one of its holders may have written.
+    """
     if root is None:
         return None
+    different = {b for b in named if not any(o != b and o.startswith(b) for o in named)}
     keys = tuple(
         (key, comment)
         for key, comment in root.keys
         if any(key.key_id.startswith(beginning) for beginning in named)
     )
-    return replace(root, keys=keys)
+    return replace(root, keys=keys, threshold=max(root.threshold, len(different)))

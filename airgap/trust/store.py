@@ -89,8 +89,33 @@ class TrustStore:
         return replace(self, keys={**self.keys, key.public.key_id: key})
 
     def without(self, key_id: str) -> "TrustStore":
-        """Return a store without a key that is in it."""
-        return replace(self, keys={k: v for k, v in self.keys.items() if k != key_id})
+        """Return a store without a key that is in it.
+
+        Whom it followed is followed by the one after it: they stay one person.
+        """
+        heir = self.keys[key_id].followed_by
+        left = {
+            k: replace(v, followed_by=heir) if heir and v.followed_by == key_id else v
+            for k, v in self.keys.items()
+            if k != key_id
+        }
+        return replace(self, keys=left)
+
+    def successors(self, key_id: str) -> tuple[str, ...]:
+        """Return the ids of the keys that followed a key, the next one first."""
+        found: dict[str, None] = {}
+        key = self.keys.get(key_id)
+        while key is not None and key.followed_by is not None and key.followed_by not in found:
+            found[key.followed_by] = None
+            key = self.keys.get(key.followed_by)
+        return tuple(found)
+
+    def person(self, key: PublicKey) -> str:
+        """Return what a key's holder is counted by: its id, or that of the last key that followed it.
+
+        Whoever holds a key may hold the ones before it as well, and dates what they sign.
+        """
+        return (key.key_id, *self.successors(key.key_id))[-1]
 
     def changed(self, key: TrustedKey) -> "TrustStore":
         """Return a store in which an entry stands in the place of the one of the same key."""
@@ -199,8 +224,10 @@ class TrustStore:
         found = [
             Finding(
                 "key-expires",
-                f"{what} {'expired' if end <= now else 'expires'} at {moment_text(end)}: "
-                "make its successor with `airgap key rotate`",
+                f"{what} expired at {moment_text(end)}: exchange a new one (airgap key generate)"
+                if end <= now
+                else f"{what} expires at {moment_text(end)}: "
+                "make its successor with `airgap key rotate` before",
             )
             for end, what in ends
             if end - SOON <= now
@@ -233,7 +260,8 @@ class TrustStore:
             return None
         return TrustError(
             f"the time of {' and of '.join(over)} is over",
-            hint="airgap key rotate NAME for a key; airgap trust update FILE for the trust store",
+            hint="airgap key generate --name NEW for a key, and exchange it; "
+            "airgap trust update FILE for the trust store",
         )
 
     def require_fresh(self, now: datetime, *, where: str) -> None:

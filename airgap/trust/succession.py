@@ -69,6 +69,40 @@ def successor(
     return envelope, value, public_from_map(value["new"], where=where)
 
 
+def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
+    """Check that a key can name its successor.
+
+    Args:
+        old: the key.
+        now: the present, by this side's clock: what a key says of its own time, its thief says too.
+        where: the file, or the key's name.
+
+    Raises:
+        TrustError: it is revoked, past its time, or has named one already.
+    """
+    if old.revoked is not None or old.followed_by is not None:
+        raise TrustError(
+            "a revoked key can't name its successor"
+            if old.revoked
+            else "the key has named its successor already",
+            where=where,
+            expected="a key that is not revoked, and one successor",
+            found=printable(str(old.revoked), 400)
+            if old.revoked
+            else f"successor {fingerprint(old.followed_by or '')}",
+            hint="add the new key by its fingerprint instead: airgap trust add FILE.pub --fingerprint",
+        )
+    if old.not_after is not None and old.not_after <= now:
+        raise TrustError(
+            "the key's time is over: what has expired names no successor",
+            where=where,
+            expected=f"before {timestamps.to_text(old.not_after)}",
+            found=timestamps.to_text(now),
+            hint="make a new one (airgap key generate --name NEW) and add it by its fingerprint: "
+            "airgap trust add FILE.pub --fingerprint",
+        )
+
+
 def follow(
     store: TrustStore, data: bytes, catalog: Catalog, now: datetime, *, where: str
 ) -> tuple[TrustStore, TrustedKey, TrustedKey]:
@@ -98,18 +132,7 @@ def follow(
     heir = store.keys.get(public.key_id)
     if heir is not None and old.followed_by == public.key_id:
         return store, old, heir
-    if old.revoked is not None or old.followed_by is not None:
-        raise TrustError(
-            "a revoked key can't name its successor"
-            if old.revoked
-            else "the key has named its successor already",
-            where=where,
-            expected="a key that is not revoked, and one successor",
-            found=printable(str(old.revoked), 400)
-            if old.revoked
-            else f"successor {fingerprint(old.followed_by or '')}",
-            hint="add the new key by its fingerprint instead: airgap trust add FILE.pub --fingerprint",
-        )
+    require_able(old, now, where=where)
     if old.public.algorithm == HYBRID and public.algorithm != HYBRID:
         raise TrustError(
             "a hybrid key can't be followed by a weaker one",
@@ -119,8 +142,8 @@ def follow(
             hint="airgap key rotate makes a hybrid key where the old one is hybrid",
         )
     first, made_at = value["from_sequence"], timestamps.parse(value["created_at"])
-    # An importer's name is no source, and its key signs for those of the entry.
-    source = old.sources[0] if "importer" in old.roles else value["name"]
+    # The name of an importer, or of a reviewer's own home, is no source.
+    source = value["name"] if "exporter" in old.roles else old.sources[0]
     old.check(Place(source, made_at, first or 1), where=where)
     entry = TrustedKey(
         public,
