@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from airgap import catalog, media, timestamps
+from airgap import catalog, timestamps, windows
 from airgap.cli import import_view as view
 from airgap.cli.common import (
     Output,
@@ -29,7 +29,7 @@ from airgap.cli.common import (
     sealing_passphrase_option,
     unsealer,
 )
-from airgap.cli.trusting import approvals_beside, trust_of, without_approvals
+from airgap.cli.trusting import approvals_beside, files_to_read, trust_of
 from airgap.credentials import Keyring
 from airgap.errors import (
     UsageError,
@@ -46,7 +46,8 @@ from airgap.replay.receipts import MadeReceipt, check_key, make_receipt, require
 from airgap.replay.requests import Batch, Request, Routes, check_base, choose_dialect
 from airgap.text import plural, printable
 from airgap.trust import store as trust_store
-from airgap.trust.approvals import Approval
+from airgap.trust.approvals import Approval, Reviews
+from airgap.trust.entries import Place
 from airgap.trust.keys import PrivateKey
 from airgap.unsealing import Unsealer
 
@@ -163,7 +164,7 @@ def command(
     schemas = catalog.load()
     plan = _Plan(
         home,
-        media.files(without_approvals(paths), (BUNDLE_SUFFIX,)) if paths else [],
+        files_to_read(paths, (BUNDLE_SUFFIX,)) if paths else [],
         schemas,
         trust_of(home, schemas),
         Keyring.of(read_credentials(license_file, api_key_file)),
@@ -241,6 +242,7 @@ class _Plan:
         found = {r.bundle.number: r.bundle for r in imported if r.bundle is not None}
         if self.resume:
             found |= {b.number: b for b in ledger.bundles()}
+            found = {n: b for n, b in found.items() if not self._is_denied(out, b)}
         sources = sorted({b.source for b in found.values()})
         standings = [chain.standing(ledger, source, self.tolerance) for source in sources]
         view.show_standings(out, standings, strict=self.strict)
@@ -249,6 +251,18 @@ class _Plan:
         for kind, recorded, credential in ledger.forms_waiting():
             choose_dialect(self.schemas.kind(kind), recorded, credential, self.routes)
         return imported, list(found.values()), standings
+
+    def _is_denied(self, out: Output, bundle: LedgerBundle) -> bool:
+        """Tell whether a denial came for a bundle that an earlier import took in, and say so."""
+        made_at = windows.instant(bundle.created)
+        place = Place(bundle.source, made_at, bundle.sequence)
+        reviews = Reviews.of(self.approvals, bundle.bundle_id, place, (), self.trust)
+        if reviews.denied:
+            out.warn(
+                f"bundle {bundle.sequence} of {bundle.source} was taken in before a reviewer denied it: "
+                "what waits of it is not sent in this run; what was sent before counts"
+            )
+        return bool(reviews.denied)
 
     def _warn_of_unused(self, out: Output, imported: list[Imported]) -> None:
         ids = [r.bundle.bundle_id for r in imported if r.bundle is not None]

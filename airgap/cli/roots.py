@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, media, timestamps
+from airgap import catalog, credentials, media, timestamps
 from airgap.bundle.envelope import Envelope
 from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
 from airgap.cli.recording import record
@@ -54,6 +54,7 @@ def _add(
     public = keys.public_from_bytes(
         keys.read_small(file, "public key", regular=True), where=str(file)
     )
+    credentials.guard(comment.encode(), catalog.load(), where="--comment")
     if fingerprint is not None:
         spoken.require(public.key_id, fingerprint, where=str(file))
     with changing(home) as store:

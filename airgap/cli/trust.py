@@ -7,7 +7,7 @@ from typing import cast
 
 import click
 
-from airgap import catalog, timestamps
+from airgap import catalog, credentials, timestamps
 from airgap.cli import roots
 from airgap.cli.common import Output, airgap_command
 from airgap.cli.recording import record
@@ -62,6 +62,7 @@ def _add(
     public = keys.public_from_bytes(
         keys.read_small(file, "public key", regular=True), where=str(file)
     )
+    credentials.guard(comment.encode(), catalog.load(), where="--comment")
     if fingerprint is not None:
         spoken.require(public.key_id, fingerprint, where=str(file))
     if not sources:
@@ -181,6 +182,7 @@ def _revoke(
       airgap trust revoke 3f2a91bc --since-sequence 18 --reason "laptop lost in May"
     """
     home = open_home(home_path)
+    credentials.guard(reason.encode(), catalog.load(), where="--reason")
     with changing(home) as store:
         found = store.find(key)
         made = Revocation(timestamps.system_clock(), printable(reason, 256), since, since_sequence)

@@ -50,21 +50,35 @@ def trust_of(home: Home, catalog: Catalog) -> TrustStore:
     return store
 
 
-def without_approvals(paths: Iterable[Path]) -> list[Path]:
-    """Return what is to be verified of the paths that were named: approvals count beside bundles only.
+def files_to_read(paths: Iterable[Path], suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files to verify; approvals are none, nor are folders that hold nothing else.
+
+    Those may be named beside the bundles, as where they came on a stick of their own.
 
     Raises:
-        UsageError: nothing else was named.
+        UsageError: a path does not exist, or nothing but approvals is named.
+        InputRefusedError: there are too many, or a link on a stick leads to them.
     """
-    given = list(paths)
-    others = [path for path in given if not path.name.lower().endswith(approvals.SUFFIX)]
-    if given and not others:
+    left: list[Path] = []
+    approved = False
+    for path in paths:
+        if path.is_dir():
+            names = [p.name.lower() for p in path.iterdir()]
+            alone = not any(name.endswith(suffixes) for name in names)
+            is_approval = alone and any(name.endswith(approvals.SUFFIX) for name in names)
+        else:
+            is_approval = path.name.lower().endswith(approvals.SUFFIX)
+        if is_approval:
+            media.files([path], (approvals.SUFFIX,))
+            approved = True
+        else:
+            left.append(path)
+    if approved and not left:
         raise UsageError(
-            "an approval says nothing without its bundle",
-            where=printable(str(given[0]), 300),
-            hint="name the bundle, or the folder that holds both",
+            "these are approvals, and no bundle that they are about",
+            hint="name the bundle, or its folder, as well",
         )
-    return others
+    return media.files(left, suffixes)
 
 
 def approvals_beside(

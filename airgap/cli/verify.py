@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from airgap import catalog, media
+from airgap import catalog
 from airgap.cli.common import Output, airgap_command, sealing_passphrase_option, show_error
 from airgap.cli.looking import opened, sealing_lines, signature_lines
-from airgap.cli.trusting import approvals_beside, without_approvals
+from airgap.cli.trusting import approvals_beside, files_to_read
 from airgap.errors import AirgapError
 from airgap.home import open_home
 from airgap.text import plural, printable
@@ -43,7 +43,7 @@ def command(
     schemas = catalog.load()
     failed: AirgapError | None = None
     results: list[dict[str, Any]] = []
-    found = media.files(without_approvals(paths), _SUFFIXES)
+    found = files_to_read(paths, _SUFFIXES)
     approvals = approvals_beside(open_home(home_path), schemas, paths, out.warn)
     for path in found:
         shown = printable(str(path), 300)

@@ -201,7 +201,7 @@ class TrustStore:
             TrustError: see ``verify``.
         """
         known = {key_id: key.public for key_id, key in self.keys.items()}
-        found = right_signatures(envelope, known, where=where)
+        found = right_signatures(envelope, known, where=where, signed=self.signed)
         signers = tuple(self.keys[key_id] for key_id in found)
         for key in signers:
             if key.revoked is not None and key.revoked.is_whole:
@@ -282,7 +282,7 @@ class TrustStore:
 
 
 def right_signatures(
-    envelope: Envelope, known: Mapping[str, PublicKey], *, where: str
+    envelope: Envelope, known: Mapping[str, PublicKey], *, where: str, signed: bool = False
 ) -> tuple[str, ...]:
     """Return the ids of the keys that signed, when every signature is by a known key, and right.
 
@@ -290,6 +290,7 @@ def right_signatures(
         envelope: what is signed.
         known: keys by id; a key's own algorithm counts, not the one that the file names.
         where: the file, for the message.
+        signed: whether only the holders of root keys can add a key here, for the message.
 
     Raises:
         TrustError: no signature; a key that signed twice; one that is unknown, of another algorithm
@@ -304,7 +305,11 @@ def right_signatures(
             hint="ask the sender for the signed file; airgap never writes an unsigned one",
         )
     if len({s.key_id for s in envelope.signatures}) != len(envelope.signatures):
-        raise TrustError("one key signed twice", where=where, hint="ask the sender what this is")
+        raise TrustError(
+            "one key signed twice",
+            where=where,
+            hint="name each key once when signing; if it came from elsewhere, ask the sender what this is",
+        )
     message = envelope.message
     for signature in envelope.signatures:
         shown = fingerprint(printable(signature.key_id, 64))
@@ -318,7 +323,9 @@ def right_signatures(
                 if trusted
                 else "a trusted key (the trust store is empty)",
                 found=shown,
-                hint="compare the fingerprint with the sender by phone, then: airgap trust add FILE",
+                hint="ask the holders of the root keys for a trust store with it: airgap trust update FILE"
+                if signed
+                else "compare the fingerprint with the sender by phone, then: airgap trust add FILE",
             )
         if signature.algorithm != key.algorithm or not key.verifies(signature.signature, message):
             raise TrustError(

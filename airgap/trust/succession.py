@@ -127,12 +127,21 @@ def follow(
             expected="signatures by both keys",
             found=f"old key {'known' if old else 'not in the trust store'}, "
             f"{len(envelope.signatures)} signatures",
-            hint="add the new key by its fingerprint instead: airgap trust add FILE.pub --fingerprint",
+            hint="where keys followed one another: the earlier succession first; else add the new key by "
+            "its fingerprint: airgap trust add FILE.pub --fingerprint",
         )
     heir = store.keys.get(public.key_id)
     if heir is not None and old.followed_by == public.key_id:
         return store, old, heir
     require_able(old, now, where=where)
+    if heir is not None:
+        raise TrustError(
+            "the new key is in the trust store already, but not as the one that follows",
+            where=where,
+            expected=f"a new key, in the place of {old.public.fingerprint}",
+            found=public.fingerprint,
+            hint=f"airgap trust remove {public.key_id[:16]}, then the same command again",
+        )
     if old.public.algorithm == HYBRID and public.algorithm != HYBRID:
         raise TrustError(
             "a hybrid key can't be followed by a weaker one",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import SOURCE, Site, report, run, trusted
+from support import LICENSE, SOURCE, Site, report, run, trusted
 
 from airgap import catalog, review, timestamps
 from airgap.bundle.envelope import Signature, decode
@@ -398,3 +398,82 @@ def test_values_that_differ_beyond_what_is_shown_are_not_called_the_same():
     hidden = review.Field()
     hidden.add("\u200b" * 60 + "name")
     assert "FREE TEXT" in hidden.line()
+
+
+# Approvals that came another way, or late.
+
+
+def with_reviewer(site: Site) -> None:
+    trust_reviewer(site, make_key(site.isolated, "alice", "reviewer"), "alice")
+    site.collect([report(1)])
+    site.export("--key", "default")
+    run("review", "--home", site.isolated, site.bundle)
+
+
+@pytest.mark.parametrize("by", ["file", "folder"])
+def test_approvals_on_a_stick_of_their_own_are_named_beside_the_bundles(
+    site: Site, beacon, by: str
+):
+    with_reviewer(site)
+    demand(site, "--reviewers", 1)
+    other = site.root / "other"
+    other.mkdir()
+    run("countersign", "--home", site.isolated, site.bundle, "--key", "alice", "--to", other)
+    [path] = other.glob("*.approval")
+    named = path if by == "file" else other
+    run("verify", "--home", site.workstation, site.stick, named)
+    alone = run("verify", "--home", site.workstation, named, code=2)
+    assert "no bundle that they are about" in alone.output
+    assert "1 record delivered" in site.import_paths([site.stick, named], beacon.url).output
+
+
+def test_a_denial_that_comes_after_a_bundle_was_taken_in_stops_what_waits_of_it(site: Site, beacon):
+    """One run must not say that it refuses a bundle and send its records."""
+    with_reviewer(site)
+    site.import_("http://127.0.0.1:9", "--attempts", 1, code=7)
+    run("countersign", "--home", site.isolated, site.bundle, "--key", "alice", "--deny", "--reason", "names")  # fmt: skip
+    result = site.import_(beacon.url, "--resume", code=4)
+    assert "was taken in before a reviewer denied it" in result.output
+    assert not beacon.requests
+
+
+# Words for people.
+
+
+def test_a_home_with_a_signed_trust_store_is_not_told_to_change_it(site: Site):
+    office = office_of(site)
+    run("trust", "remove", "--home", office, site.exporter.public.fingerprint[:9])
+    path = sign(office, site.stick, "root-1")
+    run("trust", "update", "--home", site.isolated, path, "--root", fingerprint(office, "root-1"))
+    site.collect([report(1)])
+    refused = site.export(code=4).output
+    assert "airgap trust update" in refused
+    assert "airgap trust add" not in refused
+
+
+def test_successions_in_the_wrong_order_and_keys_added_too_early_have_a_next_step(site: Site):
+    folder = site.isolated / "keys"
+    succeed = ("trust", "succeed", "--home", site.workstation)
+    rotate(site.isolated, "a")
+    rotate(site.isolated, "b")
+    first, second = folder / "a.succession", folder / "b.succession"
+    assert "the earlier succession first" in run(*succeed, second, code=4).output
+    run("trust", "add", "--home", site.workstation, folder / "retired" / "a.pub", "--role", "exporter", "--source", SOURCE)  # fmt: skip
+    early = run(*succeed, first, code=4).output
+    remove = early.split("airgap trust remove ")[1].split(",")[0]
+    run("trust", "remove", "--home", site.workstation, remove)
+    run(*succeed, first)
+    run(*succeed, second)
+
+
+def test_no_credential_gets_into_a_trust_store_that_travels(site: Site):
+    public = make_key(site.isolated, "root-1", "root")
+    home = ("--home", site.workstation)
+    for command in (
+        ("trust", "add", public, "--role", "importer", "--comment", LICENSE),
+        ("trust", "root", "add", public, "--comment", LICENSE),
+        ("trust", "revoke", site.exporter.public.fingerprint[:9], "--reason", LICENSE),
+    ):
+        result = run(*command, *home, code=3)
+        assert LICENSE not in result.output
+    assert LICENSE not in (site.workstation / "trust.json").read_text()

@@ -261,7 +261,7 @@ def test_an_approval_that_is_named_is_taken_for_one_and_never_for_a_bundle(expor
     other.mkdir()
     countersign(exported, "alice", "--to", other)
     [approval] = other.glob("*.approval")
-    assert "says nothing without its bundle" in run("verify", "--home", exported.workstation, approval, code=2).output  # fmt: skip
+    assert "no bundle that they are about" in run("verify", "--home", exported.workstation, approval, code=2).output  # fmt: skip
     run("verify", "--home", exported.workstation, exported.bundle, code=4)
     run("verify", "--home", exported.workstation, exported.bundle, approval)
     assert exported.import_paths([exported.bundle, approval], beacon.url).exit_code == 0
