@@ -133,7 +133,8 @@ def sheet(
         lines += [
             "",
             f"{name}: {plural(totals.kinds[name].records, 'record')}, to {' or '.join(wheres)}",
-            f"  whose usage: {', '.join(sorted(credentials[name]))} (fingerprints; no key is in the bundle)",
+            "  whose usage (fingerprints; no key is in the bundle):",
+            *(f"      {one}" for one in sorted(credentials[name])),
         ]
         for path, values in sorted(found.items()):
             note = " [UNKNOWN NAME, allowed by the site]" if f"{name}/{path}" in unknown else ""

@@ -312,7 +312,7 @@ def _nothing_signed(home: Home) -> Iterator[None]:
 
 
 def _end_cut_off(home: Home, store: trust_store.TrustStore, path: Path) -> bool:
-    """Put the old key aside where a run was cut off before it did; tell whether there was one.
+    """Put the old key aside where a run was cut off before it did; tell whether it is in force.
 
     A succession that was written and never came into force is removed: bundles may have been made
     since that it does not know of.
@@ -325,11 +325,11 @@ def _end_cut_off(home: Home, store: trust_store.TrustStore, path: Path) -> bool:
     if old.followed_by is None:
         path.unlink()
         return False
-    left = [n for n in home.key_names() if home.public_key(n) == old.public]
-    if old.followed_by == new.key_id and left:
-        home.retire_key(left[0])
-        return True
-    return False
+    if old.followed_by != new.key_id:
+        return False
+    for left in [n for n in home.key_names() if home.public_key(n) == old.public]:
+        home.retire_key(left)
+    return True
 
 
 def _next_sequence(home: Home) -> int:

@@ -21,10 +21,12 @@ from airgap.records import Record
 def command(
     out: Output, home_path: Path, bundle: Path, sealing_passphrase_file: Path | None
 ) -> None:
-    """Show everything that leaves in a bundle: every field, how often, and which values.
+    """Show what leaves in a bundle: every field, how often, and its values or from where to where.
 
-    The bundle is verified first, and opened with this home's key where it is sealed. The sheet is
-    kept in the home; its digest goes into the approval that `airgap countersign` makes.
+    More than four different values are shown by their smallest and largest, long texts by their
+    beginning (FREE TEXT); `airgap cat` shows every record. The bundle is verified first, and opened
+    with this home's key where it is sealed. The sheet is kept in the home; its digest goes into the
+    approval that `airgap countersign` makes.
 
     \b
     Example:

@@ -15,8 +15,8 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.errors import TrustError
 from airgap.text import plural, printable
 from airgap.trust import statement
-from airgap.trust.entries import ANY_SOURCE, Place, Policy, TrustedKey
-from airgap.trust.store import TrustStore, names
+from airgap.trust.entries import ANY_SOURCE, Place, Policy, TrustedKey, names
+from airgap.trust.store import TrustStore
 
 SUFFIX = ".approval"
 FORMAT = "airgap-approval/1"

@@ -8,10 +8,12 @@ from typing import Literal
 from airgap import timestamps
 from airgap.catalog import JsonObject
 from airgap.errors import TrustError
+from airgap.text import printable
 from airgap.trust.keys import PublicKey, public_from_bytes
 
 Role = Literal["exporter", "reviewer", "importer"]
 ANY_SOURCE = "*"
+_MOST_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +312,16 @@ def require_distinct(keys: Sequence[PublicKey], *, where: str) -> None:
                     hint="a hybrid key is made anew, not from a key that is in use; see `airgap trust list`",
                 )
             seen[half] = key.fingerprint
+
+
+def names(keys: Sequence[TrustedKey]) -> str:
+    """Return keys for people: the first of them with fingerprints, and whose they are."""
+    shown = [
+        f"{key.public.fingerprint}{f' ({printable(key.comment)})' if key.comment else ''}"
+        for key in keys[:_MOST_SHOWN]
+    ]
+    more = [f"{len(keys) - _MOST_SHOWN} more"] if len(keys) > _MOST_SHOWN else []
+    return ", ".join([*shown, *more])
 
 
 def moment_text(moment: datetime | None) -> str | None:

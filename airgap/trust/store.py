@@ -5,9 +5,10 @@ holders of root keys sign (``airgap.trust.roots``) and nobody changes here.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from airgap import jsontext, timestamps
@@ -34,9 +35,14 @@ from airgap.trust.entries import (
 from airgap.trust.keys import PublicKey, fingerprint
 
 FORMAT = "airgap-trust/2"
+MOST_KEYS = 4096
+"""Most keys of a trust store; its schema holds it."""
+
+_MOST_SHOWN = 8
 SOON = timedelta(days=30)
 """How long before the end of a key's or a trust store's time that is said."""
 
+_FULL = "take one away that signs no more: airgap trust remove KEY"
 _RESTORE = "restore it from a copy, or move it away and add the keys again"
 
 
@@ -82,6 +88,10 @@ class TrustStore:
                 "this key is in the trust store already",
                 where=key.public.fingerprint,
                 hint="remove it first to change what it may sign: airgap trust remove KEY",
+            )
+        if len(self.keys) >= MOST_KEYS:
+            raise TrustError(
+                "the trust store is full", expected=f"at most {MOST_KEYS} keys", hint=_FULL
             )
         require_distinct(
             [k.public for k in (*self.keys.values(), key)], where=key.public.fingerprint
@@ -315,7 +325,8 @@ def right_signatures(
         shown = fingerprint(printable(signature.key_id, 64))
         key = known.get(signature.key_id)
         if key is None:
-            trusted = ", ".join(k.fingerprint for k in known.values())
+            trusted = ", ".join(k.fingerprint for k in islice(known.values(), _MOST_SHOWN))
+            trusted += f" and {len(known) - _MOST_SHOWN} more" if len(known) > _MOST_SHOWN else ""
             raise TrustError(
                 f"signed by a key that is not in the trust store: {shown}",
                 where=where,
@@ -486,11 +497,3 @@ def _read(path: Path) -> bytes | None:
         raise TrustError(
             f"the trust store can't be read: {error.strerror}", where=str(path)
         ) from None
-
-
-def names(keys: Sequence[TrustedKey]) -> str:
-    """Return keys for people: fingerprints, and whose they are."""
-    return ", ".join(
-        f"{key.public.fingerprint}{f' ({printable(key.comment)})' if key.comment else ''}"
-        for key in keys
-    )

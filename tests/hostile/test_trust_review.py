@@ -1,12 +1,13 @@
 """What a hostile reader of keys, approvals, succession and the signed trust store found, each held."""
 
+import json
 import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from support import LICENSE, SOURCE, Site, report, run, trusted
+from support import LICENSE, REPOSITORY, SOURCE, Site, report, run, trusted
 
 from airgap import catalog, review, timestamps
 from airgap.bundle.envelope import Signature, decode
@@ -184,6 +185,23 @@ def struck_after(writes: int, monkeypatch: pytest.MonkeyPatch, *command: object)
         for module in (home, key, store):
             patch.setattr(module, "write_atomically", writing)
         run(*command)
+
+
+def test_a_rotation_asked_for_twice_says_what_is_in_force(site: Site):
+    rotate(site.isolated, "2027")
+    before = (site.isolated / "trust.json").read_bytes()
+    assert "Next: carry it to the other side" in rotate(site.isolated, "2027").output
+    assert (site.isolated / "trust.json").read_bytes() == before
+
+
+def test_a_rotation_that_was_written_and_not_in_force_is_forgotten(site: Site, monkeypatch):
+    """The bundles that the old key has signed since would be refused by whoever was told."""
+    with pytest.raises(PowerCut):
+        struck_after(3, monkeypatch, "key", "rotate", "--home", site.isolated, "2027", "--no-passphrase")  # fmt: skip
+    site.collect([report(1)])
+    site.export()
+    assert "choose another name" in rotate(site.isolated, "2027", code=2).output
+    assert not (site.isolated / "keys" / "2027.succession").exists()
 
 
 def test_a_key_past_its_time_is_refused_a_successor_before_anything_is_written(site: Site):
@@ -386,6 +404,14 @@ def test_a_pipe_in_the_place_of_a_root_key_is_not_waited_for(site: Site):
     assert "not a regular file" in result.output
 
 
+def test_a_trust_store_never_grows_beyond_what_can_be_read_again(site: Site, monkeypatch):
+    assert json.loads((REPOSITORY / "schemas/trust-store.schema.json").read_text())["properties"]["keys"]["maxItems"] == trust_store.MOST_KEYS  # fmt: skip
+    monkeypatch.setattr(trust_store, "MOST_KEYS", 2)
+    public = make_key(site.isolated, "root-1", "root")
+    result = run("trust", "add", "--home", site.workstation, public, "--role", "importer", code=4)
+    assert "the trust store is full" in result.output
+
+
 # The review sheet.
 
 
@@ -398,6 +424,17 @@ def test_values_that_differ_beyond_what_is_shown_are_not_called_the_same():
     hidden = review.Field()
     hidden.add("\u200b" * 60 + "name")
     assert "FREE TEXT" in hidden.line()
+
+
+def test_every_credential_of_a_bundle_stands_on_the_sheet_however_many(site: Site):
+    """A line is cut at a thousand characters."""
+    site.collect([report(n, 0, license=f"{LICENSE}_{n}") for n in range(40)])
+    site.export()
+    said = json.loads(run("inspect", "--home", site.workstation, site.bundle, "--json").stdout)
+    named = said["manifest"]["credentials"]
+    assert len(named) == 40
+    sheet = run("review", "--home", site.workstation, site.bundle).output
+    assert [one for one in named if one not in sheet] == []
 
 
 # Approvals that came another way, or late.
