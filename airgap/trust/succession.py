@@ -6,7 +6,7 @@ bundles, nothing from the time of the succession on.
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airgap import timestamps
 from airgap.bundle.envelope import Envelope
@@ -20,6 +20,8 @@ from airgap.trust.store import TrustStore, right_signatures
 
 SUFFIX = ".succession"
 FORMAT = "airgap-succession/1"
+AHEAD = timedelta(days=1)
+"""How far the clock of who rotated may be ahead."""
 
 
 def make(
@@ -103,6 +105,31 @@ def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
         )
 
 
+def _require_end(
+    old: TrustedKey, first: int | None, made_at: datetime, now: datetime, *, where: str
+) -> None:
+    """Check that what a succession says is an end of the old key, and not one in a thousand years."""
+    if (first is not None) != ("exporter" in old.roles):
+        raise TrustError(
+            "the succession does not say where the old key ends",
+            where=where,
+            expected="the first bundle of the new key"
+            if first is None
+            else "no bundle: the old key signs none",
+            found="none" if first is None else f"bundle {first}",
+            hint="add the new key by its fingerprint instead, and remove the old one: "
+            "airgap trust add FILE.pub --fingerprint",
+        )
+    if made_at > now + AHEAD:
+        raise TrustError(
+            "the succession is of a time that is still to come: till then both keys would count",
+            where=where,
+            expected=f"at most {timestamps.to_text(now + AHEAD)}",
+            found=timestamps.to_text(made_at),
+            hint="check both clocks; then rotate again, or add the new key by its fingerprint",
+        )
+
+
 def follow(
     store: TrustStore, data: bytes, catalog: Catalog, now: datetime, *, where: str
 ) -> tuple[TrustStore, TrustedKey, TrustedKey]:
@@ -113,7 +140,7 @@ def follow(
     Raises:
         DamagedError: it is no succession.
         InputRefusedError: it breaks its schema.
-        TrustError: the old key is unknown, revoked or past its time; a signature is missing or
+        TrustError: the old key is unknown, revoked, past its time or left in force; a signature is missing or
             wrong; the new key is weaker, or there already; the name is not one that the old key may
             sign for.
     """
@@ -151,6 +178,7 @@ def follow(
             hint="airgap key rotate makes a hybrid key where the old one is hybrid",
         )
     first, made_at = value["from_sequence"], timestamps.parse(value["created_at"])
+    _require_end(old, first, made_at, now, where=where)
     # The name of an importer, or of a reviewer's own home, is no source.
     source = value["name"] if "exporter" in old.roles else old.sources[0]
     old.check(Place(source, made_at, first or 1), where=where)

@@ -226,6 +226,24 @@ def test_a_stolen_key_that_has_expired_names_no_successor_by_a_date_of_its_own_c
     assert succession.follow(store, made, CATALOG, made_at, where="x")[2].public == new.public
 
 
+@pytest.mark.parametrize(
+    ("role", "first", "days", "words"),
+    [
+        ("exporter", None, 0, "where the old key ends"),
+        ("reviewer", 4_000_000_000, 0, "where the old key ends"),
+        ("importer", None, 2, "still to come"),
+        ("exporter", 2, 2, "still to come"),
+    ],
+)
+def test_no_succession_leaves_the_old_key_in_force(role, first, days: int, words: str):
+    """Whoever stole it would have two keys, and its owner would notice nothing."""
+    old, new = keys.generate(), keys.generate()
+    store = TrustStore({}).with_key(trusted(old, role, SOURCE))
+    made = succession.make(old, new, SOURCE, first, CATALOG, NOW + timedelta(days=days)).encode()
+    with pytest.raises(TrustError, match=words):
+        succession.follow(store, made, CATALOG, NOW, where="x")
+
+
 def test_no_bundle_is_made_while_a_key_is_rotated(site: Site, monkeypatch):
     """Else the old key signs the bundle that is to be the new one's, while the passphrase is typed."""
     from airgap.cli import key
