@@ -9,14 +9,17 @@ import fcntl
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from airgap import timestamps
-from airgap.errors import DamagedError, InputRefusedError
+from airgap.errors import AirgapError, DamagedError, InputRefusedError
 from airgap.files import refused
 
 _MOST_LINE = 65_536
@@ -74,6 +77,78 @@ class AuditLog:
                 os.fsync(file.fileno())
         except OSError as error:
             raise refused("written", self.path, error) from None
+
+
+_RUNNING: ContextVar[AuditLog | None] = ContextVar("airgap_audit_log", default=None)
+
+
+def record(event: str, **facts: Any) -> None:
+    """Write what the running command did to its home's audit log; outside of ``run``, nothing.
+
+    Raises:
+        MediumError: the file system refused.
+    """
+    log = _RUNNING.get()
+    if log is not None:
+        log.write(event, facts)
+
+
+@contextmanager
+def run(
+    log: AuditLog,
+    begin: dict[str, Any],
+    warn: Callable[[str], None],
+    ended_by: Callable[[BaseException], dict[str, Any]] | None = None,
+) -> Iterator[None]:
+    """Write that a command begins, what ``record`` is told meanwhile, and how it ends.
+
+    Where there is no home yet (``init``), beginning and end are written at the end, if there is one
+    then.
+
+    Args:
+        log: the home's log.
+        begin: facts of the first line.
+        warn: takes what is to be said when the last line can't be written.
+        ended_by: facts of the last line after a failure; the default knows airgap's errors and Ctrl-C.
+
+    Raises:
+        MediumError: the file system refused.
+    """
+    is_home = (log.path.parent / "airgap.toml").exists()
+    if is_home:
+        log.write("begin", begin)
+    token = _RUNNING.set(log if is_home else None)
+    end: dict[str, Any] = {"exit": 0}
+    try:
+        yield
+    except BaseException as failure:
+        end = (ended_by or how_it_ended)(failure)
+        raise
+    finally:
+        _RUNNING.reset(token)
+        if is_home or (log.path.parent / "airgap.toml").exists():
+            if not is_home:
+                log.write("begin", begin)
+            _write_end(log, end, warn)
+
+
+def how_it_ended(failure: BaseException) -> dict[str, Any]:
+    """Return the facts of a last line, for airgap's own errors and whatever else."""
+    if isinstance(failure, AirgapError):
+        return {"exit": failure.exit_code, "error": failure.message}
+    if isinstance(failure, KeyboardInterrupt):
+        return {"exit": 130}
+    return {"exit": 1, "error": type(failure).__name__}
+
+
+def _write_end(log: AuditLog, end: dict[str, Any], warn: Callable[[str], None]) -> None:
+    """Write the last line; a failure here must not hide how the command ended."""
+    try:
+        log.write("end", end)
+    except AirgapError as error:
+        if sys.exc_info()[0] is None and end["exit"] == 0:
+            raise
+        warn(f"{error.message}: the audit log lacks this run's end")
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from airgap import catalog, timestamps
+from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -15,7 +16,6 @@ from airgap.cli.common import (
     on_side,
 )
 from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
-from airgap.cli.recording import record
 from airgap.cli.types import Listen
 from airgap.collect import otlp
 from airgap.credentials import read_secret_file

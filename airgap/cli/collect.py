@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from airgap import captured, catalog, timestamps
+from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -15,7 +16,6 @@ from airgap.cli.common import (
 )
 from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
 from airgap.cli.marks import mark_exported, password_prompt
-from airgap.cli.recording import record
 from airgap.cli.sources import (
     Reader,
     Source,

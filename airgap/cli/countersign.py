@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from airgap import catalog, credentials, media, timestamps
+from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -15,7 +16,6 @@ from airgap.cli.common import (
     sealing_passphrase_option,
 )
 from airgap.cli.looking import Document, opened
-from airgap.cli.recording import record
 from airgap.cli.trusting import trust_of
 from airgap.errors import TrustError, UsageError
 from airgap.files import write_atomically

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from airgap import captured, catalog, credentials, export, media, timestamps, unsealing
+from airgap.audit import record
 from airgap.bundle.layout import Compression, Header
 from airgap.cli.common import (
     Output,
@@ -16,7 +17,6 @@ from airgap.cli.common import (
     passphrase_option,
 )
 from airgap.cli.media import only_stick
-from airgap.cli.recording import record
 from airgap.cli.types import Period, Size
 from airgap.errors import UsageError
 from airgap.export import Made, Maker, Seal

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from airgap import catalog, credentials, media
+from airgap.audit import record
 from airgap.cli.common import Output, show_error
-from airgap.cli.recording import record
 from airgap.errors import (
     AirgapError,
     InterruptedRunError,

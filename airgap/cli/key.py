@@ -8,6 +8,7 @@ from typing import cast
 import click
 
 from airgap import catalog, timestamps
+from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -16,7 +17,6 @@ from airgap.cli.common import (
     new_passphrase,
     passphrase_option,
 )
-from airgap.cli.recording import record
 from airgap.cli.trusting import changing
 from airgap.errors import UsageError
 from airgap.files import exclusive, write_atomically

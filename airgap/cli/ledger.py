@@ -10,8 +10,8 @@ from typing import Any, cast
 import click
 
 from airgap import catalog, timestamps
+from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side
-from airgap.cli.recording import record
 from airgap.errors import PartialDeliveryError, UsageError
 from airgap.files import exclusive, is_held, written_whole
 from airgap.home import Home

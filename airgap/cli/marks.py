@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import click
 
 from airgap import marking, timestamps
+from airgap.audit import record
 from airgap.cli.common import Output
-from airgap.cli.recording import record
 from airgap.collect.pgurl import shown
 from airgap.collect.postgres import Foreign, Langsmith, summary
 from airgap.collect.tables import Table

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from airgap import captured, catalog, confirmation, media, timestamps, verify
+from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side
-from airgap.cli.recording import record
 from airgap.cli.trusting import trust_of
 from airgap.cli.types import Duration
 from airgap.errors import UsageError

@@ -8,9 +8,9 @@ from typing import Any, BinaryIO
 import click
 
 from airgap import catalog, codes, confirmation, media, timestamps, verify
+from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
-from airgap.cli.recording import record
 from airgap.cli.trusting import trust_of
 from airgap.collect import pgurl, tables
 from airgap.errors import AirgapError, UsageError

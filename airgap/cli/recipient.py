@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from airgap import unsealing
+from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -13,7 +14,6 @@ from airgap.cli.common import (
     on_side,
     sealing_passphrase_option,
 )
-from airgap.cli.recording import record
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.home import open_home

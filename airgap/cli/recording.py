@@ -1,8 +1,7 @@
-"""The audit log as commands use it: a line when one begins, what it does, a line when it ends."""
+"""The audit log as commands use it: a line when one begins, with its options, and one when it ends."""
 
 import re
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,20 +12,11 @@ import click
 from click.core import ParameterSource
 
 from airgap import catalog, credentials, timestamps
-from airgap.audit import AuditLog
+from airgap.audit import AuditLog, how_it_ended, run
 from airgap.collect import pgurl
-from airgap.errors import AirgapError
 
-_LOG = "airgap.audit"
 _URL = re.compile(r"^\s*[a-zA-Z][a-zA-Z0-9+.-]*://")
 _NOT_KEPT = ("message", "home_path", "code", "other")
-
-
-def record(event: str, **facts: Any) -> None:
-    """Write what the running command did to the home's audit log."""
-    log = click.get_current_context().meta.get(_LOG)
-    if log is not None:
-        log.write(event, facts)
 
 
 @contextmanager
@@ -50,22 +40,8 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
         and name not in _NOT_KEPT
     }
     begin = {"options": given, **({"message": message} if message else {})}
-    is_home = (home_path / "airgap.toml").exists()
-    if is_home:
-        log.write("begin", begin)
-        ctx.meta[_LOG] = log
-    end: dict[str, Any] = {"exit": 0}
-    try:
+    with run(log, begin, _warn, _ended_by):
         yield
-    except BaseException as failure:
-        end = _ended_by(failure)
-        raise
-    finally:
-        ctx.meta.pop(_LOG, None)
-        if is_home or (home_path / "airgap.toml").exists():
-            if not is_home:
-                log.write("begin", begin)
-            _write_end(log, end)
 
 
 def _plain(value: object, *, file: bool) -> object:
@@ -87,20 +63,10 @@ def _plain(value: object, *, file: bool) -> object:
 def _ended_by(failure: BaseException) -> dict[str, Any]:
     if isinstance(failure, click.exceptions.Exit):
         return {"exit": failure.exit_code}
-    if isinstance(failure, AirgapError):
-        return {"exit": failure.exit_code, "error": failure.message}
-    if isinstance(failure, KeyboardInterrupt | click.Abort):
+    if isinstance(failure, click.Abort):
         return {"exit": 130}
-    return {"exit": 1, "error": type(failure).__name__}
+    return how_it_ended(failure)
 
 
-def _write_end(log: AuditLog, end: dict[str, Any]) -> None:
-    """Write the last line; a failure here must not hide how the command ended."""
-    try:
-        log.write("end", end)
-    except AirgapError as error:
-        if sys.exc_info()[0] is None and end["exit"] == 0:
-            raise
-        click.echo(
-            f"airgap: warning: {error.message}: the audit log lacks this run's end", err=True
-        )
+def _warn(text: str) -> None:
+    click.echo(f"airgap: warning: {text}", err=True)

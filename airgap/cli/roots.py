@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from airgap import catalog, credentials, media, timestamps
+from airgap.audit import record
 from airgap.bundle.envelope import Envelope
 from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
-from airgap.cli.recording import record
 from airgap.cli.trusting import Moment, changing, demand
 from airgap.errors import AirgapError, TrustError, UsageError
 from airgap.home import Home, open_home

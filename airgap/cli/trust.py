@@ -8,9 +8,9 @@ from typing import cast
 import click
 
 from airgap import catalog, credentials, timestamps
+from airgap.audit import record
 from airgap.cli import roots
 from airgap.cli.common import Output, airgap_command
-from airgap.cli.recording import record
 from airgap.cli.trusting import Moment, changing, demand
 from airgap.errors import TrustError, UsageError
 from airgap.home import open_home
