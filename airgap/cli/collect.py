@@ -16,16 +16,10 @@ from airgap.cli.common import (
 )
 from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
 from airgap.cli.marks import mark_exported, password_prompt
-from airgap.cli.sources import (
-    Reader,
-    Source,
-    reading_of,
-    say_skipped,
-    source_options,
-    tables_of,
-)
+from airgap.cli.sources import say_skipped, source_options
 from airgap.collect import pgurl
 from airgap.collect.pseudonyms import Pseudonyms
+from airgap.collect.sources import Reader, Source, reading_of, tables_of
 from airgap.collection import Collected, collect
 from airgap.errors import UsageError
 from airgap.findings import Finding, as_json, of_timeline
