@@ -21,13 +21,13 @@ from support import SOURCE, trusted, write_lines
 
 from airgap import catalog, confirmation, export, home, media, verify
 from airgap.bundle.layout import Header
-from airgap.cli.export import _is_due
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
 from airgap.collection import collect
 from airgap.credentials import Keyring
 from airgap.database import Database
 from airgap.errors import InputRefusedError, SequenceError
+from airgap.exporting import is_due
 from airgap.outbox import Outbox
 from airgap.records import Record
 from airgap.replay import decisions, delivery
@@ -162,7 +162,7 @@ class Hosts:
             if self.outbox.has_waiting():
                 self.look_at_the_clock()
                 list(export.make_bundles(self.maker(), max_size))
-            chosen = [b for b in self.outbox.bundles() if _is_due(self.outbox, b, again=again)]
+            chosen = [b for b in self.outbox.bundles() if is_due(self.outbox, b, again=again)]
             for bundle in chosen:
                 export.write_bundle(
                     self.isolated, self.outbox, bundle, self.root / stick, self.now, force=False

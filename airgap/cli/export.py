@@ -1,14 +1,12 @@
 """``airgap export``."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, credentials, export, media, timestamps, unsealing
-from airgap.audit import record
-from airgap.bundle.layout import Compression, Header
+from airgap import catalog, export, exporting, media, timestamps, unsealing
+from airgap.bundle.layout import Compression
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -19,13 +17,11 @@ from airgap.cli.common import (
 from airgap.cli.media import only_stick
 from airgap.cli.types import Period, Size
 from airgap.errors import UsageError
-from airgap.export import Made, Maker, Seal
-from airgap.files import exclusive
-from airgap.findings import Finding, as_json, of_timeline
+from airgap.export import Made
+from airgap.exporting import Exported, Order
+from airgap.findings import as_json
 from airgap.home import Home
-from airgap.outbox import Outbox, StoredBundle
 from airgap.text import plural, size
-from airgap.trust import store as trust_store
 from airgap.trust.keys import fingerprint
 
 
@@ -121,58 +117,27 @@ def command(
       airgap export --to /media/stick --no-usage 2026-03-01..2026-03-04
     """
     home = on_side(home_path, "isolated")
-    schemas = catalog.load()
-    trust = trust_store.load(home.trust_path, schemas)
-    to, device = _medium(out, to)
-    max_size = min(max_size, media.largest_file(to) or max_size)
-    words = _words(out, schemas, wanted=message_in_bundle)
-    credentials.guard((home.contact or "").encode(), schemas, where="contact in airgap.toml")
-    if sign_again and not again:
-        raise UsageError("--sign-again goes with --again", hint="see the command's --help")
-    sealed_to = unsealing.chosen_recipients(home, seal_to)
-    seal = Seal(sealed_to, os.urandom) if sealed_to else None
-    only = frozenset(schemas.kind(kind).name for kind in kinds) or None
-    now = timestamps.system_clock()
-    outbox = Outbox(home.outbox_path, home.name, schemas)
-    made: list[Made] = []
-    found: list[Finding] = []
-    try:
-        with exclusive(home.path / "export.lock", "export"):
-            _take_captured(outbox, now)
-            if no_usage is not None:
-                export.check_no_usage(outbox, no_usage, only, now)
-            if outbox.has_waiting() or no_usage is not None or sign_again:
-                passphrase = ask_passphrase(passphrase_file)
-                keys = tuple(
-                    home.private_key(choice, passphrase, trust.is_for("exporter"))
-                    for choice in key_choices or (None,)
-                )
-                header = Header("bundle", compression)
-                maker = Maker(home, outbox, keys, trust, schemas, now, header, words, None, seal)
-                if sign_again:
-                    _sign_again(maker, outbox)
-                if outbox.has_waiting() or no_usage is not None:
-                    found += export.check_clock(outbox, now, backdated=backdated)
-                for one in export.make_bundles(maker, max_size):
-                    _record_made(one)
-                    made.append(one)
-                if no_usage is not None:
-                    made.append(export.declare_no_usage(maker, no_usage, only))
-                    _record_made(made[-1])
-            found += trust.findings(now)
-            for one in made:
-                found += of_timeline(one.timeline, now, "this clock")
-            chosen = [b for b in outbox.bundles() if _is_due(outbox, b, again=again)]
-            written = [
-                export.write_bundle(
-                    home, outbox, bundle, to, now, device=device, force=force, note=not no_note
-                )
-                for bundle in chosen
-            ]
-    finally:
-        outbox.close()
-    _say_in_the_way(out, written)
-    _finish(out, home, made, [one.path for one in written], found, again=again)
+    folder, device = _medium(out, to)
+    order = Order(
+        folder,
+        ask_passphrase(passphrase_file),
+        device,
+        again=again,
+        sign_again=sign_again,
+        max_size=max_size,
+        compression=compression,
+        no_usage=no_usage,
+        kinds=kinds,
+        seal_to=seal_to,
+        message=_words(out, wanted=message_in_bundle),
+        force=force,
+        note=not no_note,
+        backdated=backdated,
+        keys=key_choices,
+    )
+    done = exporting.run(home, catalog.load(), order, timestamps.system_clock())
+    _say_in_the_way(out, done)
+    _finish(out, home, done, again=again)
 
 
 def _medium(out: Output, to: Path | None) -> tuple[Path, int]:
@@ -184,8 +149,8 @@ def _medium(out: Output, to: Path | None) -> tuple[Path, int]:
     return folder, device
 
 
-def _say_in_the_way(out: Output, written: list[export.Written]) -> None:
-    for one in written:
+def _say_in_the_way(out: Output, done: Exported) -> None:
+    for one in done.written:
         if one.in_the_way is not None:
             out.warn(
                 f"{one.in_the_way} is another file, and was left as it is; it is not this bundle's note "
@@ -193,33 +158,14 @@ def _say_in_the_way(out: Output, written: list[export.Written]) -> None:
             )
 
 
-def _take_captured(outbox: Outbox, now: datetime) -> None:
-    """Make records of what the capture endpoint has received."""
-    taken = captured.take(outbox, now)
-    if taken is not None:
-        record("collected", source="capture", read=taken.read.as_map(), new=taken.new.as_map())
-
-
-def _words(out: Output, schemas: catalog.Catalog, *, wanted: bool) -> str | None:
-    """Return what the bundles are to say; never a credential."""
-    if not wanted:
-        return None
-    if out.message is None:
+def _words(out: Output, *, wanted: bool) -> str | None:
+    """Return what the bundles are to say."""
+    if wanted and out.message is None:
         raise UsageError("there is no message to put into the bundles", hint="give --message TEXT")
-    credentials.guard(out.message.encode(), schemas, where="--message")
-    return out.message
+    return out.message if wanted else None
 
 
-def _finish(
-    out: Output,
-    home: Home,
-    made: list[Made],
-    paths: list[Path],
-    found: list[Finding],
-    *,
-    again: bool,
-) -> None:
-    record("written", files=[str(path) for path in paths], findings=[f.code for f in found])
+def _finish(out: Output, home: Home, done: Exported, *, again: bool) -> None:
     out.result(
         {
             "made": [
@@ -232,38 +178,16 @@ def _finish(
                     "size": m.size,
                     "sealed_to": list(m.sealed_to),
                 }
-                for m in made
+                for m in done.made
             ],
-            "written": [str(path) for path in paths],
-            "findings": as_json(found),
+            "written": [str(path) for path in done.paths],
+            "findings": as_json(done.findings),
         }
     )
-    for one in made:
+    for one in done.made:
         _say_made(out, home, one)
-    out.findings(found)
-    _say_end(out, home, paths, again=again)
-
-
-def _sign_again(maker: Maker, outbox: Outbox) -> None:
-    for bundle in outbox.bundles():
-        if _is_due(outbox, bundle, again=True):
-            export.sign_again(maker, bundle)
-            record(
-                "signed again",
-                sequence=bundle.sequence,
-                keys=[key.public.fingerprint for key in maker.keys],
-            )
-
-
-def _record_made(one: Made) -> None:
-    record(
-        "bundle made",
-        bundle_id=one.bundle.bundle_id,
-        sequence=one.bundle.sequence,
-        totals=one.totals.as_map(),
-        no_usage=one.no_usage,
-        sealed_to=[fingerprint(key_id) for key_id in one.sealed_to],
-    )
+    out.findings(done.findings)
+    _say_end(out, home, done.paths, again=again)
 
 
 def _say_made(out: Output, home: Home, one: Made) -> None:
@@ -278,12 +202,6 @@ def _say_made(out: Output, home: Home, one: Made) -> None:
     for key_id in one.sealed_to:
         out.say(f"Sealed to {fingerprint(key_id)} ({names[key_id]})")
     out.totals(one.totals)
-
-
-def _is_due(outbox: Outbox, bundle: StoredBundle, *, again: bool) -> bool:
-    if bundle.adopted or bundle.pruned or outbox.is_confirmed(bundle):
-        return False
-    return again or bundle.written_to is None
 
 
 def _say_end(out: Output, home: Home, paths: list[Path], *, again: bool) -> None:

@@ -33,7 +33,7 @@ LAYERS = [
     ("airgap.captured",),
     ("airgap.overview",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
-    ("airgap.capture",),
+    ("airgap.capture", "airgap.exporting"),
     ("airgap.cli", "airgap.__main__"),
 ]
 ISOLATED = {
@@ -41,6 +41,7 @@ ISOLATED = {
     "airgap.captured",
     "airgap.collection",
     "airgap.export",
+    "airgap.exporting",
     "airgap.confirmation",
     "airgap.marking",
     "airgap.overview",
