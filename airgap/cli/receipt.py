@@ -2,25 +2,23 @@
 
 import os
 from pathlib import Path
-from shutil import copyfileobj
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
-from airgap import catalog, codes, confirmation, media, timestamps, verify
+from airgap import applying, catalog, codes, confirmation, timestamps
+from airgap.applying import Applied
 from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
 from airgap.cli.trusting import trust_of
 from airgap.collect import pgurl, tables
-from airgap.errors import AirgapError, UsageError
-from airgap.files import write_atomically, written_whole
+from airgap.errors import UsageError
+from airgap.files import write_atomically
 from airgap.home import NAME, Home, open_home
 from airgap.outbox import Outbox
 from airgap.text import plural, printable
 from airgap.trust import keys
-
-_SUFFIX = ".receipt"
 
 
 @click.group("receipt")
@@ -60,77 +58,68 @@ def _apply(
     schemas = catalog.load()
     trust = trust_of(home, schemas)
     outbox = Outbox(home.outbox_path, home.name, schemas)
-    failed: AirgapError | None = None
-    results: list[dict[str, Any]] = []
     try:
-        for path in media.files(list(paths), (_SUFFIX,)):
-            name = printable(str(path), 300)
-            try:
-                with media.quarantine(path, home.folder("quarantine")) as stream:
-                    receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
-                    done = _apply_one(out, home, outbox, receipt, stream)
-            except AirgapError as error:
-                failed = failed or error
-                results.append({"path": str(path), "error": error.as_json()})
-                out.say(f"{name}: REFUSED")
-                show_error(error, as_json=False)
-                record("file refused", file=name, error=error.message)
-                continue
-            results.append({"path": str(path), **done})
-            if done["new"]:
-                record("receipt applied", file=name, **done)
+        done = applying.run(
+            home,
+            outbox,
+            trust,
+            schemas,
+            list(paths),
+            timestamps.system_clock,
+            lambda one: _say_applied(out, one),
+        )
         confirmed = outbox.confirmed()
         marked = {} if mark is None else mark_sent(out, outbox, mark, tables.load(schemas))
     finally:
         outbox.close()
-    out.result({"receipts": results, "confirmed": confirmed.as_map(), "marked": marked})
+    out.result(
+        {
+            "receipts": [_as_map(one) for one in done],
+            "confirmed": confirmed.as_map(),
+            "marked": marked,
+        }
+    )
     out.totals(confirmed)
     out.say(
         f"Wrote {home.outbox_path}: {plural(confirmed.records, 'record')} confirmed. "
         "Next: airgap status"
     )
+    failed = next((one.error for one in done if one.error is not None), None)
     if failed is not None:
         ctx.exit(failed.exit_code)
 
 
-def _apply_one(
-    out: Output, home: Home, outbox: Outbox, receipt: verify.VerifiedReceipt, stream: BinaryIO
-) -> dict[str, Any]:
-    manifest = receipt.manifest
-    about = f"bundle {manifest['bundle_sequence']} of {receipt.source}"
-    same = {"receipt_id": receipt.document_id, "new": False}
-    if confirmation.is_from_before(outbox, receipt):
-        out.say(f"{receipt.name}: of a bundle made before this host was restored ({about})")
-        return same
-    if confirmation.is_applied(outbox, receipt):
-        _keep(home, receipt, stream)
-        out.say(f"{receipt.name}: applied before, nothing changed ({about})")
-        return same
-    if confirmation.is_stale(outbox, receipt):
-        out.say(f"{receipt.name}: older than one applied before, nothing changed ({about})")
-        return same
-    changed = confirmation.apply(outbox, receipt, timestamps.system_clock())
-    _keep(home, receipt, stream)
-    words = ", ".join(
-        f"{count:,} {name.replace('_', ' ')}" for name, count in changed.items() if count
-    )
-    if not sum(manifest["outcomes"].values()):
-        words = "the declaration of no usage is confirmed"
-    out.say(f"{receipt.name}: {about}: {words or 'nothing new'}")
-    return {"receipt_id": receipt.document_id, "about": about, "new": True, "changed": changed}
+def _say_applied(out: Output, one: Applied) -> None:
+    """Say what became of one receipt."""
+    name = printable(str(one.path), 300)
+    if one.error is not None:
+        out.say(f"{name}: REFUSED")
+        show_error(one.error, as_json=False)
+    elif one.state == "from_before_the_restore":
+        out.say(f"{name}: of a bundle made before this host was restored ({_about(one)})")
+    elif one.state == "applied_before":
+        out.say(f"{name}: applied before, nothing changed ({_about(one)})")
+    elif one.state == "older":
+        out.say(f"{name}: older than one applied before, nothing changed ({_about(one)})")
+    else:
+        words = ", ".join(
+            f"{count:,} {state.replace('_', ' ')}" for state, count in one.changed.items() if count
+        )
+        if one.manifest is not None and not sum(one.manifest["outcomes"].values()):
+            words = "the declaration of no usage is confirmed"
+        out.say(f"{name}: {_about(one)}: {words or 'nothing new'}")
 
 
-def _keep(home: Home, receipt: verify.VerifiedReceipt, stream: BinaryIO) -> None:
-    """Keep a receipt that was applied as evidence, unless a run that was cut off did so already."""
-    manifest = receipt.manifest
-    path = home.folder("receipts") / (
-        f"{receipt.source}-{manifest['bundle_sequence']:06d}-{manifest['importer']}"
-        f"-r{manifest['number']}{_SUFFIX}"
-    )
-    if not path.exists():
-        stream.seek(0)
-        with written_whole(path) as copy:
-            copyfileobj(stream, copy)
+def _about(one: Applied) -> str:
+    assert one.manifest is not None
+    return f"bundle {one.manifest['bundle_sequence']} of {one.manifest['source']}"
+
+
+def _as_map(one: Applied) -> dict[str, Any]:
+    if one.error is not None:
+        return {"path": str(one.path), "error": one.error.as_json()}
+    same = {"path": str(one.path), "receipt_id": one.receipt_id, "new": one.state == "new"}
+    return same | ({"about": _about(one), "changed": one.changed} if same["new"] else {})
 
 
 @airgap_command("pair", audited=True)
