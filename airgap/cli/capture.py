@@ -15,9 +15,9 @@ from airgap.cli.common import (
     credential_options,
     on_side,
 )
-from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
+from airgap.cli.leaving import leaving_options, rules_of
 from airgap.cli.types import Listen
-from airgap.collect import otlp
+from airgap.collect import otlp, pseudonyms
 from airgap.credentials import read_secret_file
 from airgap.errors import UsageError
 from airgap.outbox import Outbox
@@ -105,7 +105,7 @@ def command(
         logs=otlp.LogPolicy(frozenset(log_attribute), log_template)
         if "otlp_logs" in accept
         else None,
-        pseudonyms=pseudonyms_of(pseudonymise, home, schemas),
+        pseudonyms=pseudonyms.of_home(pseudonymise, home, schemas),
         token=_token(token_file, schemas),
     )
     endpoint = running.Endpoint(*listen, tls_certificate, tls_key)

@@ -1,31 +1,26 @@
 """``airgap collect``."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, timestamps
-from airgap.audit import record
+from airgap import catalog, timestamps
 from airgap.cli.common import (
     Output,
     airgap_command,
     credential_options,
     on_side,
+    read_credentials,
 )
-from airgap.cli.leaving import leaving_options, pseudonyms_of, rules_of
+from airgap.cli.leaving import leaving_options
 from airgap.cli.marks import mark_exported, password_prompt
 from airgap.cli.sources import say_skipped, source_options
 from airgap.collect import pgurl
-from airgap.collect.pseudonyms import Pseudonyms
-from airgap.collect.sources import Reader, Source, reading_of, tables_of
-from airgap.collection import Collected, collect
+from airgap.collect.sources import reading_of
+from airgap.collecting import Collecting, Order, Read
 from airgap.errors import UsageError
-from airgap.findings import Finding, as_json, of_timeline
-from airgap.outbox import Outbox
+from airgap.findings import Finding, as_json
 from airgap.records import Totals
-from airgap.sightings import Sighting
 from airgap.text import plural, waits
 
 
@@ -83,42 +78,31 @@ def command(
     schemas = catalog.load()
     if mark and not all(map(pgurl.is_url, sources)):
         raise UsageError("--mark goes with databases only", hint="collect files without it")
-    only = schemas.kind(kind).name if kind else None
-    rules = rules_of(allow, license_file, api_key_file, only)
-    changed = pseudonyms_of(pseudonymise, home, schemas)
-    langsmith = tables_of(schemas, table, column)
-    outbox = Outbox(home.outbox_path, home.name, schemas)
-    reader = Reader(
-        home,
-        outbox,
-        schemas,
-        rules,
+    order = Order(
+        kind,
+        allow,
+        read_credentials(license_file, api_key_file),
+        pseudonymise,
         growing,
         reading_of(table, encoding, date_order, time_zone, null),
-        langsmith,
-        frozenset(table),
+        table,
+        column,
         take_exported,
         password_prompt(),
     )
-    read_all, new_all, fingerprints = Totals(), Totals(), set[str]()
+    read_all, new_all = Totals(), Totals()
     findings: list[Finding] = []
-    try:
+    with Collecting(home, schemas, order, timestamps.system_clock) as collecting:
         for name in sources:
-            source = reader.open(name)
-            with closing(source):
-                found = collect(
-                    outbox, _note(source, changed, fingerprints), timestamps.system_clock()
-                )
-            read_all.merge(found.read)
-            new_all.merge(found.new)
-            findings += _say_source(out, source, found)
+            read = collecting.take(name)
+            read_all.merge(read.found.read)
+            new_all.merge(read.found.new)
+            findings += read.odd
+            _say_source(out, read)
             if mark:
-                mark_exported(out, outbox, name, source.tables, reader.ask)
-        waiting = outbox.waiting()
-        waiting.merge(captured.waiting_totals(outbox))
-    finally:
-        outbox.close()
-    _finish(out, outbox.database.path, (read_all, new_all, waiting), fingerprints, findings)
+                mark_exported(out, collecting.outbox, name, read.source.tables, order.ask)
+        totals = (read_all, new_all, collecting.waiting())
+    _finish(out, home.outbox_path, totals, collecting.credentials, findings)
 
 
 def _finish(
@@ -146,27 +130,13 @@ def _finish(
     out.say(f"Wrote {path}: {waits(waiting.records)} for a bundle. Next: airgap export --to FOLDER")
 
 
-def _say_source(out: Output, source: Source, found: Collected) -> list[Finding]:
-    """Say and record what one source gave; return what is odd about it."""
-    odd = of_timeline(found.timeline, timestamps.system_clock(), "this clock")
-    record(
-        "collected",
-        source=source.name,
-        read=found.read.as_map(),
-        new=found.new.as_map(),
-        findings=[f.code for f in odd],
-    )
+def _say_source(out: Output, read: Read) -> None:
+    """Say what one source gave, and what is odd about it."""
+    source, found = read.source, read.found
     known = found.read.records - found.new.records
     out.say(
         f"{source.name}: {plural(found.read.records, 'record')} read, "
         f"{found.new.records:,} new, {known:,} known already"
     )
     say_skipped(out, source)
-    out.findings(odd)
-    return odd
-
-
-def _note(source: Source, changed: Pseudonyms | None, fingerprints: set[str]) -> Iterator[Sighting]:
-    for one in source.sightings:
-        fingerprints.add(one.record.credential)
-        yield one if changed is None else changed.applied(one)
+    out.findings(read.odd)

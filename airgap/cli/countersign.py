@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from airgap import catalog, credentials, media, timestamps
+from airgap.arrivals import trust_of
 from airgap.audit import record
 from airgap.cli.common import (
     Output,
@@ -16,7 +17,6 @@ from airgap.cli.common import (
     sealing_passphrase_option,
 )
 from airgap.cli.looking import Document, opened
-from airgap.cli.trusting import trust_of
 from airgap.errors import TrustError, UsageError
 from airgap.files import write_atomically
 from airgap.home import Home, open_home
@@ -61,7 +61,7 @@ def command(
     """
     home = open_home(home_path)
     schemas = catalog.load()
-    trust = trust_of(home, schemas)
+    trust = trust_of(home, schemas, timestamps.system_clock())
     if deny and not reason:
         raise UsageError("say why", expected="--reason TEXT", hint="the importer shows it")
     if reason is not None:

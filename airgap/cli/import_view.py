@@ -1,36 +1,86 @@
 """What ``airgap import`` shows: each file as it comes, progress, receipts, and how it ended."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
-from airgap import catalog, credentials, media
-from airgap.audit import record
+from airgap import catalog, credentials
 from airgap.cli.common import Output, show_error
 from airgap.errors import (
     AirgapError,
     InterruptedRunError,
     PartialDeliveryError,
-    SequenceError,
     UnreachableError,
 )
 from airgap.findings import as_json
 from airgap.replay.chain import Standing
 from airgap.replay.delivery import Report
+from airgap.replay.importing import Done, Placed
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
-from airgap.replay.receipts import MadeReceipt
 from airgap.text import plural, printable, waits
 from airgap.trust.keys import fingerprint
 
 
+class Watcher:
+    """Shows an import as it goes on.
+
+    Args:
+        out: where to.
+    """
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self.stopping = threading.Event()
+        """Set by the first Ctrl-C during delivery."""
+
+    def warn(self, text: str) -> None:
+        """See ``importing.Watcher``."""
+        self._out.warn(text)
+
+    def imported(self, result: Imported) -> None:
+        """See ``importing.Watcher``."""
+        show_imported(self._out, result)
+
+    def standing(self, standings: list[Standing]) -> None:
+        """See ``importing.Watcher``."""
+        for standing in standings:
+            self._out.findings(standing.findings())
+
+    @contextmanager
+    def delivering(self, ledger: Ledger) -> Iterator[Callable[[int], None]]:
+        """See ``importing.Watcher``; Ctrl-C ends the delivery in order meanwhile."""
+        with _stop_on_signal(self._out, self.stopping), progress(self._out, ledger) as seen:
+            yield seen
+
+
+@contextmanager
+def _stop_on_signal(out: Output, stopping: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the run in order; the second one ends it at once."""
+
+    def stop(_number: int, _frame: object) -> None:
+        if stopping.is_set():
+            # What is in flight is in the ledger as being sent, and will be in doubt.
+            os._exit(130)
+        stopping.set()
+        out.warn("stopping: waiting for requests in flight; again to stop at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def show_imported(out: Output, result: Imported) -> None:
     """Show what became of one file, and what is odd about it."""
-    _record_file(result)
     if result.error is not None:
         out.say(f"{printable(str(result.path), 300)}: REFUSED")
         show_error(result.error, as_json=False)
@@ -60,53 +110,9 @@ def show_imported(out: Output, result: Imported) -> None:
     out.findings(result.findings)
 
 
-def _record_file(result: Imported) -> None:
-    if result.bundle is None:
-        record(
-            "file refused",
-            file=printable(str(result.path), 300),
-            error=result.error.message if result.error else None,
-        )
-        return
-    record(
-        "bundle imported" if result.new else "bundle known",
-        file=printable(str(result.path), 300),
-        source=result.bundle.source,
-        sequence=result.bundle.sequence,
-        bundle_id=result.bundle.bundle_id,
-        findings=[finding.code for finding in result.findings],
-        **_people(result),
-    )
-
-
 def _people(result: Imported) -> dict[str, list[str]]:
     """Return the ids of the keys that signed and approved, for who asks later."""
-    bundle = result.verified
-    reviews = bundle.reviews if bundle else None
-    return {
-        "signed_by": [key.public.key_id for key in (bundle.signers if bundle else ())],
-        "approved_by": [key.public.key_id for key in (reviews.approved if reviews else ())],
-    }
-
-
-def show_standings(out: Output, standings: list[Standing], *, strict: bool) -> None:
-    """Name what is missing of the sources.
-
-    Raises:
-        SequenceError: something is, and ``strict`` forbids to go on.
-    """
-    found = [finding for standing in standings for finding in standing.findings()]
-    if not (strict and found):
-        out.findings(found)
-        return
-    raise SequenceError(
-        "reports are missing, and --strict sends nothing until they are there",
-        expected="every bundle, and every period covered or declared to be without usage",
-        found=found[0].message,
-        details=[finding.message for finding in found[1:]],
-        hint="import the missing bundles too, have a time without usage declared with "
-        "`airgap export --no-usage`, or go on without --strict: airgap import --resume",
-    )
+    return {"signed_by": result.signed_by, "approved_by": result.approved_by}
 
 
 def as_map(standing: Standing) -> dict[str, Any]:
@@ -140,49 +146,27 @@ def progress(out: Output, ledger: Ledger) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def place_receipts(
-    out: Output, receipts: list[MadeReceipt], chosen: Path | None, folders: dict[int, Path]
-) -> None:
-    """Copy each receipt beside its own bundle, or to the folder that was chosen.
-
-    A receipt whose bundle was not among the files stays in the home, and so does one that the
-    medium refuses.
-    """
-    for receipt in receipts:
-        folder = chosen or folders.get(receipt.bundle.number)
-        if folder is None:
-            if receipt.new:
-                out.say(f"Wrote {receipt.path}; --receipt-to FOLDER copies it")
-            continue
-        try:
-            path = media.place(receipt.path, folder, receipt.path.name)
-            out.say(f"Wrote {path}")
-        except AirgapError as error:
-            out.warn(f"the receipt stays in the home: {error.message}")
-            out.say(f"Wrote {receipt.path}; --receipt-to FOLDER copies it")
+def show_receipts(out: Output, placed: list[Placed]) -> None:
+    """Say where each receipt is."""
+    for one in placed:
+        if one.copy is not None:
+            out.say(f"Wrote {one.copy}")
+        if one.error is not None:
+            out.warn(f"the receipt stays in the home: {one.error.message}")
+        if one.error is not None or (one.copy is None and one.receipt.new):
+            out.say(f"Wrote {one.receipt.path}; --receipt-to FOLDER copies it")
 
 
-def finish(
-    out: Output,
-    ledger: Ledger,
-    imported: list[Imported],
-    report: Report,
-    receipts: list[MadeReceipt],
-    standings: list[Standing],
-) -> None:
+def finish(out: Output, done: Done) -> None:
     """Show the totals by state, and end as the run ended.
 
     Raises:
         AirgapError: what keeps the run from being done.
     """
-    states = ledger.states(scoped=True)
+    states, report, imported = done.states, done.report, done.taken.imported
     columns = ("delivered", "waiting", "in_doubt", "dead")
     total = {c: sum(found.get(c, 0) for found in states.values()) for c in columns}
     problem = _problem(total, report)
-    record("delivered", requests=report.requests, stopped=report.stop or None, states=states)
-    for receipt in receipts:
-        if receipt.new:
-            record("receipt made", file=receipt.path.name, outcomes=receipt.outcomes)
     out.result(
         {
             "files": [
@@ -200,8 +184,8 @@ def finish(
             "stopped": report.stop or None,
             "reason": report.reason or None,
             "states": states,
-            "receipts": [str(r.path) for r in receipts],
-            "sources": [as_map(standing) for standing in standings],
+            "receipts": [str(one.receipt.path) for one in done.receipts],
+            "sources": [as_map(standing) for standing in done.taken.standings],
             "error": problem.as_json() if problem else None,
         }
     )

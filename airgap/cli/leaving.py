@@ -1,6 +1,5 @@
 """What a site lets leave: allowed names, pseudonyms, and whose usage it is where nothing says so."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,12 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from airgap import credentials
-from airgap.catalog import Catalog
 from airgap.cli.common import read_credentials
-from airgap.collect import pseudonyms
 from airgap.collect.payloads import Rules
-from airgap.collect.pseudonyms import Pseudonyms
-from airgap.home import Home
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,13 +38,3 @@ def rules_of(
         for name, secret in read_credentials(license_files, api_key_files)
     }
     return Rules(kind, defaults, frozenset(allow))
-
-
-def pseudonyms_of(names: Sequence[str], home: Home, catalog: Catalog) -> Pseudonyms | None:
-    """Return the pseudonyms for names, with the home's key, or None without any.
-
-    Raises:
-        UsageError: see ``pseudonyms.chosen`` and ``pseudonyms.key_of``.
-    """
-    path = home.path / "pseudonym.key"
-    return pseudonyms.chosen(names, catalog, lambda: pseudonyms.key_of(path, os.urandom))

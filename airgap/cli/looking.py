@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airgap import media, unsealing, verify
+from airgap import media, timestamps, unsealing, verify
+from airgap.arrivals import trust_of
 from airgap.bundle import reader
 from airgap.bundle.sealing import FileKey
 from airgap.catalog import Catalog, JsonObject
 from airgap.cli.common import unsealer
-from airgap.cli.trusting import trust_of
 from airgap.errors import TrustError
 from airgap.home import open_home
 from airgap.jsontext import NotExactError
@@ -144,7 +144,7 @@ def opened(
             peeked = _peeked(stream, name, catalog, None if leave_shut else opener)
             yield replace(peeked, names=names)
             return
-        trust = trust_of(home, catalog)
+        trust = trust_of(home, catalog, timestamps.system_clock())
         if file.header.file_type == "receipt":
             receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
             yield Document(file, receipt.manifest, receipt.signers, ())

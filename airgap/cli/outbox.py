@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from airgap import captured, catalog, confirmation, media, timestamps, verify
+from airgap.arrivals import trust_of
 from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side
-from airgap.cli.trusting import trust_of
 from airgap.cli.types import Duration
 from airgap.errors import UsageError
 from airgap.files import exclusive
@@ -78,7 +78,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
     """
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
-    trust = trust_of(home, schemas)
+    trust = trust_of(home, schemas, timestamps.system_clock())
     outbox = Outbox(home.outbox_path, home.name, schemas)
     try:
         with exclusive(home.path / "export.lock", "export"):

@@ -8,10 +8,10 @@ import click
 
 from airgap import applying, catalog, codes, confirmation, timestamps
 from airgap.applying import Applied
+from airgap.arrivals import trust_of
 from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
-from airgap.cli.trusting import trust_of
 from airgap.collect import pgurl, tables
 from airgap.errors import UsageError
 from airgap.files import write_atomically
@@ -56,7 +56,7 @@ def _apply(
         raise UsageError("--mark takes the database's URL", expected="postgresql://...")
     home = on_side(home_path, "isolated")
     schemas = catalog.load()
-    trust = trust_of(home, schemas)
+    trust = trust_of(home, schemas, timestamps.system_clock())
     outbox = Outbox(home.outbox_path, home.name, schemas)
     try:
         done = applying.run(

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from airgap import catalog
+from airgap.arrivals import approvals_beside, files_to_read
 from airgap.cli.common import Output, airgap_command, sealing_passphrase_option, show_error
 from airgap.cli.looking import opened, sealing_lines, signature_lines
-from airgap.cli.trusting import approvals_beside, files_to_read
 from airgap.errors import AirgapError
 from airgap.home import open_home
 from airgap.text import plural, printable

@@ -7,6 +7,7 @@ section 5.8), else as ``p-`` and 32 hexadecimal digits. The key never leaves the
 """
 
 import hmac
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from uuid import UUID
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.errors import UsageError
 from airgap.files import write_atomically
+from airgap.home import Home
 from airgap.records import Record
 from airgap.sightings import Sighting
 from airgap.text import printable
@@ -74,6 +76,15 @@ class Pseudonyms:
         number = int.from_bytes(digest)
         number = number & ~(0xF << 76) | 8 << 76
         return str(UUID(int=number & ~(0x3 << 62) | 2 << 62))
+
+
+def of_home(names: Iterable[str], home: Home, catalog: Catalog) -> Pseudonyms | None:
+    """Return the pseudonyms for names, with the home's key, or None without any.
+
+    Raises:
+        UsageError: see ``chosen`` and ``key_of``.
+    """
+    return chosen(names, catalog, lambda: key_of(home.path / "pseudonym.key", os.urandom))
 
 
 def chosen(names: Iterable[str], catalog: Catalog, key: Callable[[], bytes]) -> Pseudonyms | None:

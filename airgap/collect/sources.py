@@ -74,7 +74,7 @@ class Reader:
             return self._database(source)
         if source == "-":
             stream = _standard_input(self.home.folder("quarantine"))
-            return self._file(stream, "standard input")
+            return self.of_stream(stream, "standard input")
         path = Path(source)
         try:
             stream = path.open("rb")
@@ -87,10 +87,11 @@ class Reader:
             ) from None
         if not stream.seekable():
             with stream:
-                return self._file(_copied(stream, self.home.folder("quarantine")), source)
-        return self._file(stream, source)
+                return self.of_stream(_copied(stream, self.home.folder("quarantine")), source)
+        return self.of_stream(stream, source)
 
-    def _file(self, stream: BinaryIO, source: str) -> Source:
+    def of_stream(self, stream: BinaryIO, source: str) -> Source:
+        """Return a stream that can be rewound as a source; it is closed at the source's end."""
         name = printable(source, 300)
         start = stream.read(_START)
         stream.seek(0)

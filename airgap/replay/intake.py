@@ -45,6 +45,17 @@ class Imported:
     error: AirgapError | None
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def signed_by(self) -> list[str]:
+        """Ids of the keys that signed it."""
+        return [key.public.key_id for key in (self.verified.signers if self.verified else ())]
+
+    @property
+    def approved_by(self) -> list[str]:
+        """Ids of the reviewers' keys that approved of it."""
+        reviews = self.verified.reviews if self.verified else None
+        return [key.public.key_id for key in (reviews.approved if reviews else ())]
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:
