@@ -30,7 +30,7 @@ from airgap.export import BUNDLE_SUFFIX
 from airgap.replay import importing, intake
 from airgap.replay.importing import Plan, Sending
 from airgap.replay.receipts import check_key
-from airgap.replay.requests import Batch, Request, Routes, check_base
+from airgap.replay.requests import Batch, Request, routes_of
 from airgap.text import plural, printable
 
 
@@ -150,7 +150,7 @@ def command(
         schemas,
         trust_of(home, schemas, timestamps.system_clock()),
         Keyring.of(read_credentials(license_file, api_key_file)),
-        _routes(schemas, beacon_url, api_url, dialect),
+        routes_of(schemas, {"beacon": beacon_url, "api": api_url}, dialect),
         accepted,
         tuple(approvals_beside(home, schemas, paths, out.warn)),
         gap_over // timedelta(microseconds=1),
@@ -199,24 +199,6 @@ def _accepted(given: tuple[str, ...]) -> frozenset[str]:
                 hint="the message that refused it gives them",
             )
     return frozenset(prefix.lower() for prefix in given)
-
-
-def _routes(
-    schemas: catalog.Catalog, beacon_url: str | None, api_url: str | None, dialects: tuple[str, ...]
-) -> Routes:
-    given = {"beacon": beacon_url, "api": api_url}
-    bases = {name: check_base(given.get(name) or url) for name, url in schemas.bases.items()}
-    chosen: dict[str, str] = {}
-    for item in dialects:
-        kind, _, name = item.partition("=")
-        if name not in schemas.kind(kind).dialects:
-            raise UsageError(
-                f"{kind} has no such dialect",
-                expected=", ".join(schemas.kind(kind).dialects),
-                found=name or "none",
-            )
-        chosen[kind] = name
-    return Routes(bases, chosen)
 
 
 def _dry_run(out: Output, plan: Plan, watcher: view.Watcher) -> None:

@@ -12,19 +12,12 @@ import click
 
 from airgap import catalog, credentials
 from airgap.cli.common import Output, show_error
-from airgap.errors import (
-    AirgapError,
-    InterruptedRunError,
-    PartialDeliveryError,
-    UnreachableError,
-)
 from airgap.findings import as_json
 from airgap.replay.chain import Standing
-from airgap.replay.delivery import Report
 from airgap.replay.importing import Done, Placed
 from airgap.replay.intake import Imported
 from airgap.replay.ledger import Ledger
-from airgap.text import plural, printable, waits
+from airgap.text import plural, printable
 from airgap.trust.keys import fingerprint
 
 
@@ -165,8 +158,7 @@ def finish(out: Output, done: Done) -> None:
     """
     states, report, imported = done.states, done.report, done.taken.imported
     columns = ("delivered", "waiting", "in_doubt", "dead")
-    total = {c: sum(found.get(c, 0) for found in states.values()) for c in columns}
-    problem = _problem(total, report)
+    problem = done.problem
     out.result(
         {
             "files": [
@@ -197,45 +189,9 @@ def finish(out: Output, done: Done) -> None:
         raise problem
     raise_first(imported)
     out.say(
-        f"{plural(total['delivered'], 'record')} delivered, none left. "
+        f"{plural(done.count('delivered'), 'record')} delivered, none left. "
         "Next: carry the receipt back, and there: airgap receipt apply FOLDER"
     )
-
-
-def _problem(total: dict[str, int], report: Report) -> AirgapError | None:
-    """Return what keeps the run from being done, or None."""
-    left = waits(total["waiting"])
-    if report.stop == "interrupted":
-        return InterruptedRunError(
-            f"stopped by you; {left}", hint="go on with the same options: airgap import --resume"
-        )
-    if report.stop == "unreachable":
-        return UnreachableError(
-            f"the beacon could not be reached; {left}",
-            found=report.reason,
-            hint="check network, proxy and --ca-file, then with the same options: airgap import --resume",
-        )
-    if report.stop == "not_the_beacon":
-        return UnreachableError(
-            f"the answers are not the beacon's; {left}",
-            found=report.reason,
-            hint="check --beacon-url, --api-url and the proxy, "
-            "then with the same options: airgap import --resume",
-        )
-    if total["dead"] or total["in_doubt"]:
-        return PartialDeliveryError(
-            f"{plural(total['in_doubt'], 'record')} in doubt, {plural(total['dead'], 'dead letter')}; {left}",
-            found=report.reason or "left by an earlier run",
-            hint="see them with `airgap ledger list`, decide them with `airgap ledger resolve`",
-        )
-    if report.held or total["waiting"]:
-        return PartialDeliveryError(
-            f"the beacon refuses a credential; {left}",
-            where=", ".join(sorted(report.held)) or None,
-            found=report.reason,
-            hint="have the licence or key checked, then with the same options: airgap import --resume",
-        )
-    return None
 
 
 def raise_first(imported: list[Imported]) -> None:

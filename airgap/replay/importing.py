@@ -13,7 +13,14 @@ from airgap import media, timestamps, windows
 from airgap.audit import record
 from airgap.catalog import Catalog
 from airgap.credentials import Keyring
-from airgap.errors import AirgapError, SequenceError, UsageError
+from airgap.errors import (
+    AirgapError,
+    InterruptedRunError,
+    PartialDeliveryError,
+    SequenceError,
+    UnreachableError,
+    UsageError,
+)
 from airgap.files import exclusive
 from airgap.home import Home
 from airgap.replay import chain, intake
@@ -24,7 +31,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.receipts import MadeReceipt, make_receipt, require_newest
 from airgap.replay.requests import Routes, choose_dialect
-from airgap.text import plural, printable
+from airgap.text import plural, printable, waits
 from airgap.trust.approvals import Approval, Reviews
 from airgap.trust.entries import Place
 from airgap.trust.keys import PrivateKey
@@ -254,6 +261,48 @@ class Done:
     report: Report
     receipts: list[Placed]
     states: dict[str, dict[str, int]]
+
+    def count(self, state: str) -> int:
+        """Return how many records of all kinds are in a state."""
+        return sum(found.get(state, 0) for found in self.states.values())
+
+    @property
+    def problem(self) -> AirgapError | None:
+        """What keeps the delivery from being done, or None; a refused file is told by its own."""
+        left = waits(self.count("waiting"))
+        if self.report.stop == "interrupted":
+            return InterruptedRunError(
+                f"stopped by you; {left}",
+                hint="go on with the same options: airgap import --resume",
+            )
+        if self.report.stop == "unreachable":
+            return UnreachableError(
+                f"the beacon could not be reached; {left}",
+                found=self.report.reason,
+                hint="check network, proxy and --ca-file, then with the same options: airgap import --resume",
+            )
+        if self.report.stop == "not_the_beacon":
+            return UnreachableError(
+                f"the answers are not the beacon's; {left}",
+                found=self.report.reason,
+                hint="check --beacon-url, --api-url and the proxy, "
+                "then with the same options: airgap import --resume",
+            )
+        if self.count("dead") or self.count("in_doubt"):
+            doubt, dead = self.count("in_doubt"), self.count("dead")
+            return PartialDeliveryError(
+                f"{plural(doubt, 'record')} in doubt, {plural(dead, 'dead letter')}; {left}",
+                found=self.report.reason or "left by an earlier run",
+                hint="see them with `airgap ledger list`, decide them with `airgap ledger resolve`",
+            )
+        if self.report.held or self.count("waiting"):
+            return PartialDeliveryError(
+                f"the beacon refuses a credential; {left}",
+                where=", ".join(sorted(self.report.held)) or None,
+                found=self.report.reason,
+                hint="have the licence or key checked, then with the same options: airgap import --resume",
+            )
+        return None
 
 
 @contextmanager

@@ -86,6 +86,33 @@ class Routes:
     dialects: Mapping[str, str]
 
 
+def routes_of(
+    catalog: Catalog, urls: Mapping[str, str | None], dialects: Iterable[str] = ()
+) -> Routes:
+    """Return where requests go, the documented places where nothing else is said.
+
+    Args:
+        catalog: schemas, kinds and documented base URLs.
+        urls: base URL by the catalogue's name for it, or None.
+        dialects: ``KIND=DIALECT``.
+
+    Raises:
+        UsageError: a URL can't be used, or a kind or dialect is unknown.
+    """
+    bases = {name: check_base(urls.get(name) or url) for name, url in catalog.bases.items()}
+    chosen: dict[str, str] = {}
+    for item in dialects:
+        kind, _, name = item.partition("=")
+        if name not in catalog.kind(kind).dialects:
+            raise UsageError(
+                f"{kind} has no such dialect",
+                expected=", ".join(catalog.kind(kind).dialects),
+                found=name or "none",
+            )
+        chosen[kind] = name
+    return Routes(bases, chosen)
+
+
 def check_base(url: str) -> str:
     """Return a base URL without its last slash.
 
