@@ -8,8 +8,10 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import stat
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airgap import timestamps
+from airgap import catalog, credentials, timestamps
 from airgap.errors import AirgapError, DamagedError, InputRefusedError
 from airgap.files import refused
 
@@ -139,6 +141,37 @@ def how_it_ended(failure: BaseException) -> dict[str, Any]:
     if isinstance(failure, KeyboardInterrupt):
         return {"exit": 130}
     return {"exit": 1, "error": type(failure).__name__}
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Writes the runs of a script that uses the library to a home's log.
+
+    Args:
+        path: the log.
+        clock: the present.
+    """
+
+    path: Path
+    clock: timestamps.Clock
+
+    @contextmanager
+    def run(self, name: str) -> Iterator[None]:
+        """Write that a method begins and how it ends; see the function ``run``."""
+        schemas = catalog.load()
+        log = AuditLog(
+            self.path,
+            secrets.token_hex(8),
+            f"python: {name}",
+            self.clock,
+            lambda text: credentials.redact(text, schemas),
+        )
+        with run(log, {}, _warn):
+            yield
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
 
 
 def _write_end(log: AuditLog, end: dict[str, Any], warn: Callable[[str], None]) -> None:

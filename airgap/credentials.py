@@ -150,6 +150,20 @@ def missing(fingerprints: list[str], keyring: Keyring) -> TrustError:
     )
 
 
+def read_all(
+    license_files: Iterable[Path | str], api_key_files: Iterable[Path | str]
+) -> list[tuple[str, str]]:
+    """Return ``(type, credential)`` from files.
+
+    Raises:
+        UsageError: see ``read_secret_file``.
+    """
+    found = [("license", read_secret_file(str(path), kind="license")) for path in license_files]
+    return found + [
+        ("api_key", read_secret_file(str(path), kind="api_key")) for path in api_key_files
+    ]
+
+
 def read_secret_file(path: str, *, kind: str) -> str:
     """Return the credential in the first line of a file.
 

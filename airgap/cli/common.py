@@ -385,14 +385,7 @@ def read_credentials(
     license_files: Sequence[Path], api_key_files: Sequence[Path]
 ) -> list[tuple[str, str]]:
     """Return ``(type, credential)`` from files and from AIRGAP_LICENSE_KEY and AIRGAP_API_KEY."""
-    found = [
-        ("license", credentials.read_secret_file(str(path), kind="license"))
-        for path in license_files
-    ]
-    found += [
-        ("api_key", credentials.read_secret_file(str(path), kind="api_key"))
-        for path in api_key_files
-    ]
+    found = credentials.read_all(license_files, api_key_files)
     for kind, variable in (("license", "AIRGAP_LICENSE_KEY"), ("api_key", "AIRGAP_API_KEY")):
         value = os.environ.get(variable, "").strip()
         if value:

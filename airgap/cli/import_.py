@@ -31,7 +31,7 @@ from airgap.replay import importing, intake
 from airgap.replay.importing import Plan, Sending
 from airgap.replay.receipts import check_key
 from airgap.replay.requests import Batch, Request, routes_of
-from airgap.text import plural, printable
+from airgap.text import plural
 
 
 @airgap_command("import", audited=True)
@@ -142,7 +142,6 @@ def command(
     """
     home = on_side(home_path, "workstation")
     _check_options(paths, timeout, receipt_to, resume=resume)
-    accepted = _accepted(accept_backdated)
     schemas = catalog.load()
     plan = Plan(
         home,
@@ -151,7 +150,7 @@ def command(
         trust_of(home, schemas, timestamps.system_clock()),
         Keyring.of(read_credentials(license_file, api_key_file)),
         routes_of(schemas, {"beacon": beacon_url, "api": api_url}, dialect),
-        accepted,
+        importing.backdated(accept_backdated),
         tuple(approvals_beside(home, schemas, paths, out.warn)),
         gap_over // timedelta(microseconds=1),
         unsealer(home, sealing_passphrase_file),
@@ -187,18 +186,6 @@ def _check_options(
         raise UsageError(
             "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"
         )
-
-
-def _accepted(given: tuple[str, ...]) -> frozenset[str]:
-    for prefix in given:
-        if len(prefix) < 16 or prefix.lower().strip("0123456789abcdef"):
-            raise UsageError(
-                "name the bundle by at least 16 digits of its id",
-                where="--accept-backdated",
-                found=printable(prefix),
-                hint="the message that refused it gives them",
-            )
-    return frozenset(prefix.lower() for prefix in given)
 
 
 def _dry_run(out: Output, plan: Plan, watcher: view.Watcher) -> None:

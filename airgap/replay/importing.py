@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,7 @@ class Plan:
         opener: finds the keys of sealed bundles, or None.
         resume: whether what earlier imports left is delivered too.
         strict: whether nothing is sent while a bundle or a period is missing.
+        clock: the present.
     """
 
     home: Home
@@ -102,6 +103,7 @@ class Plan:
     opener: Opener | None
     resume: bool
     strict: bool
+    clock: timestamps.Clock = timestamps.system_clock
 
     def take_in(self, ledger: Ledger, watcher: Watcher) -> Taken:
         """Take files into a ledger, name what is missing, and choose what is to be sent.
@@ -122,7 +124,7 @@ class Plan:
             self.trust,
             self.keyring,
             self.catalog,
-            timestamps.system_clock,
+            self.clock,
             self.accepted,
             self.approvals,
             self.opener,
@@ -215,7 +217,7 @@ class Sending:
                 timeout=self.timeout,
                 in_flight=self.in_flight,
                 ca_file=self.ca_file,
-                clock=timestamps.system_clock,
+                clock=plan.clock,
             ) as transport,
             watcher.delivering(ledger) as progress,
         ):
@@ -305,11 +307,31 @@ class Done:
         return None
 
 
+def backdated(given: Iterable[str]) -> frozenset[str]:
+    """Return the beginnings of ids of bundles that may be backdated, in lower case.
+
+    Raises:
+        UsageError: one has fewer than 16 digits.
+    """
+    given = tuple(given)
+    for prefix in given:
+        if len(prefix) < 16 or prefix.lower().strip("0123456789abcdef"):
+            raise UsageError(
+                "name the bundle by at least 16 digits of its id",
+                where="--accept-backdated",
+                found=printable(prefix),
+                hint="the message that refused it gives them",
+            )
+    return frozenset(prefix.lower() for prefix in given)
+
+
 @contextmanager
-def opened(home: Home, catalog: Catalog) -> Iterator[Ledger]:
+def opened(
+    home: Home, catalog: Catalog, clock: timestamps.Clock = timestamps.system_clock
+) -> Iterator[Ledger]:
     """Yield a home's ledger while nobody else imports into it."""
     with exclusive(home.ledger_lock, "import"):
-        ledger = Ledger(home.ledger_path, catalog, timestamps.system_clock)
+        ledger = Ledger(home.ledger_path, catalog, clock)
         try:
             yield ledger
         finally:
@@ -343,7 +365,7 @@ def run(
     """
     taken = plan.take_in(ledger, watcher)
     report = sending.run(plan, ledger, watcher)
-    now = timestamps.system_clock()
+    now = plan.clock()
     receipts = [
         make_receipt(
             plan.home,

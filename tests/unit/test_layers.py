@@ -34,6 +34,7 @@ LAYERS = [
     ("airgap.overview",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
     ("airgap.capture", "airgap.collecting", "airgap.exporting"),
+    ("airgap.isolated", "airgap.workstation"),
     ("airgap.cli", "airgap.__main__"),
 ]
 ISOLATED = {
@@ -43,6 +44,7 @@ ISOLATED = {
     "airgap.collection",
     "airgap.export",
     "airgap.exporting",
+    "airgap.isolated",
     "airgap.applying",
     "airgap.confirmation",
     "airgap.marking",
