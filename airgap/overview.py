@@ -53,6 +53,7 @@ class Overview:
         bundles: every bundle, in order.
         covered: what was collected covers, per kind.
         covered_and_confirmed: what was confirmed covers, per kind.
+        covered_by_waiting: windows of what is in no bundle yet, per kind.
         confirmed_to: up to when reports are confirmed, or None.
         last_receipt: when the newest receipt was made, or None.
         problems: what needs somebody, the most urgent first.
@@ -63,6 +64,7 @@ class Overview:
     bundles: list[BundleLine]
     covered: list[KindCoverage]
     covered_and_confirmed: list[KindCoverage]
+    covered_by_waiting: Covered
     confirmed_to: datetime | None
     last_receipt: str | None
     problems: list[AirgapError]
@@ -109,6 +111,7 @@ def look(outbox: Outbox, now: datetime, *, gap_over: timedelta, max_age: timedel
         lines,
         covered,
         confirmed,
+        waiting.covered(),
         max((line.reaches for line in fresh), default=None),
         outbox.last_receipt(),
         problems,

@@ -25,6 +25,7 @@ LAYERS = [
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes"),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
+    ("airgap.causes", "airgap.calendars"),
     ("airgap.sightings", "airgap.readback"),
     ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
@@ -32,6 +33,7 @@ LAYERS = [
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
     ("airgap.captured", "airgap.applying"),
     ("airgap.overview",),
+    ("airgap.unconfirmed",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
     ("airgap.capture", "airgap.collecting", "airgap.exporting"),
     ("airgap.isolated", "airgap.workstation"),
@@ -49,6 +51,7 @@ ISOLATED = {
     "airgap.confirmation",
     "airgap.marking",
     "airgap.overview",
+    "airgap.unconfirmed",
 }
 NETWORK = {"socket", "ssl", "http", "urllib.request", "httpx", "asyncio", "ftplib", "smtplib"}
 

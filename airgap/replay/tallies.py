@@ -1,0 +1,96 @@
+"""Counts of what is in the ledger, and what is not delivered: per source and kind."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from airgap.bundle import codec
+from airgap.causes import Undelivered, endpoint
+from airgap.replay.ledger import Ledger
+
+SOURCE = (
+    "(SELECT x.source FROM bundle_record y JOIN bundle x ON x.number = y.bundle"
+    " WHERE y.record = r.number LIMIT 1)"
+)
+"""Whose a record is; the source is part of its id, so every bundle of it says the same."""
+
+_SCOPED = (
+    " AND EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
+    " WHERE b.record = r.number)"
+)
+CUT_OFF = "the run was cut off after sending began"
+CONFLICT = "another content came under this id before; neither sent nor counted"
+
+
+def by_source(ledger: Ledger, *, scoped: bool) -> dict[tuple[str, str], dict[str, int]]:
+    """Return how many records of each source and kind are in each state."""
+    connection, found = ledger.database.connection, dict[tuple[str, str], dict[str, int]]()
+    rows = connection.execute(
+        f"SELECT {SOURCE} AS source, r.kind, r.state, count(*) FROM record r"
+        f" WHERE 1 {_SCOPED if scoped else ''} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+    )
+    for source, kind, state, count in rows:
+        found.setdefault((source, kind), {})[state] = count
+    rows = connection.execute(
+        "SELECT x.source, r.kind, count(*) FROM bundle_record b JOIN bundle x ON x.number = b.bundle"
+        " JOIN record r ON r.number = b.record WHERE b.conflict IS NOT NULL"
+        f"{' AND b.bundle IN temp.scope' if scoped else ''} GROUP BY 1, 2"
+    )
+    for source, kind, count in rows:
+        states = found.setdefault((source, kind), {})
+        states["dead"] = states.get("dead", 0) + count
+    return dict(sorted(found.items()))
+
+
+def undelivered(
+    ledger: Ledger,
+    states: Sequence[str],
+    *,
+    scoped: bool,
+    dialects: Mapping[str, str] | None = None,
+) -> Iterator[Undelivered]:
+    """Yield records in some states, oldest first; of those that wait, only those that were tried.
+
+    Args:
+        ledger: the ledger.
+        states: the states; ``sending`` among them says that no import runs, so it was cut off.
+        scoped: only records of the bundles that were chosen.
+        dialects: by kind, the form that requests are sent in where it is not the record's own.
+    """
+    chosen = dialects or {}
+    connection = ledger.database.connection
+    rows = connection.execute(
+        f"SELECT r.id, {SOURCE}, r.kind, r.dialect, r.state, r.status, r.detail, r.payload"
+        f" FROM record r WHERE r.state IN ({', '.join('?' * len(states))})"
+        " AND (r.state != 'waiting' OR r.detail IS NOT NULL)"
+        f"{_SCOPED if scoped else ''} ORDER BY r.number",
+        tuple(states),
+    )
+    for identifier, source, kind, dialect, state, status, detail, payload in rows:
+        yield Undelivered(
+            identifier.hex(),
+            source,
+            kind,
+            endpoint(ledger.catalog.kind(kind), chosen.get(kind, dialect)),
+            state,
+            status,
+            CUT_OFF if state == "sending" else detail,
+            codec.decode_own(payload),
+        )
+    if "dead" not in states:
+        return
+    rows = connection.execute(
+        "SELECT r.id, x.source, r.kind, r.dialect, b.conflict FROM bundle_record b"
+        " JOIN record r ON r.number = b.record JOIN bundle x ON x.number = b.bundle"
+        f" WHERE b.conflict IS NOT NULL{' AND b.bundle IN temp.scope' if scoped else ''}"
+        " ORDER BY r.number"
+    )
+    for identifier, source, kind, dialect, payload in rows:
+        yield Undelivered(
+            identifier.hex(),
+            source,
+            kind,
+            endpoint(ledger.catalog.kind(kind), chosen.get(kind, dialect)),
+            "dead",
+            None,
+            CONFLICT,
+            codec.decode_own(payload),
+        )
