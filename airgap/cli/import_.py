@@ -171,7 +171,6 @@ def command(
         done = importing.run(
             plan, ledger, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
         )
-    view.show_receipts(out, done.receipts)
     view.finish(out, done)
 
 

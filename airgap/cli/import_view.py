@@ -12,6 +12,7 @@ import click
 
 from airgap import catalog, credentials
 from airgap.cli.common import Output, show_error
+from airgap.cli.standing_view import groups_as_json, show_groups, show_tally, tally_as_json
 from airgap.findings import as_json
 from airgap.replay.chain import Standing
 from airgap.replay.importing import Done, Placed
@@ -124,19 +125,11 @@ def progress(out: Output, ledger: Ledger) -> Iterator[Callable[[int], None]]:
     if out.quiet or out.as_json or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from airgap.cli.progress import delivering
 
     total = sum(states.get("waiting", 0) for states in ledger.states(scoped=True).values())
-    with Progress(
-        "delivering",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("delivering", total=total)
-        yield lambda count: bar.advance(task, count)
+    with delivering(total) as advance:
+        yield advance
 
 
 def show_receipts(out: Output, placed: list[Placed]) -> None:
@@ -151,13 +144,12 @@ def show_receipts(out: Output, placed: list[Placed]) -> None:
 
 
 def finish(out: Output, done: Done) -> None:
-    """Show the totals by state, and end as the run ended.
+    """Show what became of the records and why, then what was written, and end as the run ended.
 
     Raises:
         AirgapError: what keeps the run from being done.
     """
     states, report, imported = done.states, done.report, done.taken.imported
-    columns = ("delivered", "waiting", "in_doubt", "dead")
     problem = done.problem
     out.result(
         {
@@ -176,21 +168,25 @@ def finish(out: Output, done: Done) -> None:
             "stopped": report.stop or None,
             "reason": report.reason or None,
             "states": states,
+            "by_source": tally_as_json(done.by_source),
+            "undelivered": groups_as_json(done.undelivered),
             "receipts": [str(one.receipt.path) for one in done.receipts],
             "sources": [as_map(standing) for standing in done.taken.standings],
             "error": problem.as_json() if problem else None,
         }
     )
-    out.table(
-        ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
-        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in states.items()],
-    )
+    show_tally(out, done.by_source, ("delivered", "waiting", "in_doubt", "dead"))
+    show_groups(out, done.undelivered)
+    show_receipts(out, done.receipts)
     if problem is not None:
         raise problem
     raise_first(imported)
+    count = sum(1 for one in done.receipts if one.copy is not None or one.receipt.new)
+    wrote = f"Wrote {plural(count, 'receipt')}. " if count else ""
+    it = "the receipts" if len(done.receipts) > 1 else "the receipt"
     out.say(
         f"{plural(done.count('delivered'), 'record')} delivered, none left. "
-        "Next: carry the receipt back, and there: airgap receipt apply FOLDER"
+        f"{wrote}Next: carry {it} back, and there: airgap receipt apply FOLDER"
     )
 
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import click
 
-from airgap import catalog, overview, timestamps
+from airgap import calendars, catalog, overview, timestamps, unconfirmed
+from airgap.calendars import DEFAULT_MONTHS, Calendar, Spans
+from airgap.causes import STATES, grouped
 from airgap.cli.common import Output, airgap_command, gap_option
+from airgap.cli.standing_view import (
+    COLUMNS,
+    groups_as_json,
+    show_calendars,
+    show_groups,
+    show_tally,
+    tally_as_json,
+)
 from airgap.cli.types import Duration
 from airgap.errors import AirgapError, SequenceError
 from airgap.files import is_held
@@ -18,6 +28,7 @@ from airgap.outbox import Outbox
 from airgap.overview import BundleLine, Overview
 from airgap.text import plural
 from airgap.trust import store as trust_store
+from airgap.trust.store import TrustStore
 from airgap.windows import KindCoverage
 
 _OUTCOMES = {
@@ -40,9 +51,21 @@ _OUTCOMES = {
     show_default=True,
     help="How old the last confirmed report may be.",
 )
+@click.option(
+    "--calendar",
+    "months",
+    type=click.IntRange(0, 120),
+    help=f"Months of the calendar; default: {DEFAULT_MONTHS}, where reports span more than a few days.",
+)
 @gap_option
 def command(
-    out: Output, home_path: Path, max_age: timedelta, gap_over: timedelta, *, check: bool
+    out: Output,
+    home_path: Path,
+    max_age: timedelta,
+    gap_over: timedelta,
+    months: int | None,
+    *,
+    check: bool,
 ) -> None:
     """Say what is covered, what waits, what is on its way, what is confirmed, what is overdue.
 
@@ -52,7 +75,7 @@ def command(
 
     \b
     Example:
-      airgap status
+      airgap status --calendar 12
       airgap status --check --quiet --max-age 40d
     """
     home = open_home(home_path)
@@ -60,8 +83,8 @@ def command(
     look = _isolated if home.side == "isolated" else _workstation
     store = trust_store.load(home.trust_path, catalog.load())
     ended = store.ended({home.public_key(name).key_id for name in home.key_names()}, now)
-    trust = _Trust([] if ended is None else [ended], store.findings(now))
-    problems = look(out, home, now, gap_over, max_age, trust)
+    trust = _Trust(store, [] if ended is None else [ended], store.findings(now))
+    problems = look(out, home, now, gap_over, max_age, trust, months)
     out.findings(trust.findings)
     if check and problems:
         raise problems[0]
@@ -69,8 +92,9 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class _Trust:
-    """What is to be said about keys: what makes work impossible, and what ends soon."""
+    """Whose signatures count, and what is to be said about keys: what has ended, what ends soon."""
 
+    store: TrustStore
     problems: list[AirgapError]
     findings: list[Finding]
 
@@ -82,16 +106,23 @@ def _isolated(
     gap_over: timedelta,
     max_age: timedelta,
     trust: _Trust,
+    months: int | None,
 ) -> list[AirgapError]:
     outbox = Outbox(home.outbox_path, home.name, catalog.load())
     try:
         seen = overview.look(outbox, now, gap_over=gap_over, max_age=max_age)
+        groups = grouped(
+            unconfirmed.undelivered(home, outbox, seen.bundles, trust.store), outbox.catalog
+        )
+        days = _calendars({home.name: unconfirmed.spans(outbox, seen)}, months, now)
     finally:
         outbox.close()
     problems = [*trust.problems, *seen.problems]
     out.result(
         {
             **_isolated_map(home, seen),
+            "undelivered": groups_as_json(groups),
+            "calendar": [one.as_json() for one in days],
             "problems": [error.as_json() for error in problems],
             "findings": as_json(trust.findings),
         }
@@ -104,6 +135,8 @@ def _isolated(
     )
     _say_covered(out, "Collected", seen.covered)
     _say_covered(out, "Confirmed", seen.covered_and_confirmed)
+    show_calendars(out, days)
+    show_groups(out, groups, where="on the workstation: ")
     out.say(
         f"Confirmed: {plural(seen.confirmed.records, 'record')}; "
         f"newest receipt {seen.last_receipt or 'none'}"
@@ -184,19 +217,27 @@ def _workstation(
     gap_over: timedelta,
     max_age: timedelta,
     trust: _Trust,
+    months: int | None,
 ) -> list[AirgapError]:
+    from airgap.replay import coverage, tallies
     from airgap.replay import overview as replay_overview
     from airgap.replay.ledger import Ledger
 
     ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
+    importing = is_held(home.ledger_lock)
+    states = STATES if importing else (*STATES, "sending")
     try:
         seen = replay_overview.look(
             ledger,
             now,
             gap_over=gap_over,
             max_age=max_age,
-            importing=is_held(home.ledger_lock),
+            importing=importing,
         )
+        by_source = tallies.by_source(ledger, scoped=False)
+        groups = grouped(tallies.undelivered(ledger, states, scoped=False), ledger.catalog)
+        spans = {s.standing.source: coverage.spans(ledger, s.standing) for s in seen.sources}
+        days = _calendars(spans, months, now)
     finally:
         ledger.close()
     problems = [*trust.problems, *seen.problems]
@@ -205,6 +246,9 @@ def _workstation(
             "side": "workstation",
             "name": home.name,
             "states": seen.states,
+            "by_source": tally_as_json(by_source),
+            "undelivered": groups_as_json(groups),
+            "calendar": [one.as_json() for one in days],
             "sources": [
                 {
                     "source": line.standing.source,
@@ -240,13 +284,11 @@ def _workstation(
     )
     for line in seen.sources:
         _say_covered(out, line.standing.source, line.standing.kinds)
-    columns = ("delivered", "waiting", "sending", "in_doubt", "dead")
-    out.table(
-        ("kind", *(f"{c.replace('_', ' ')}#" for c in columns)),
-        [(kind, *(f"{found.get(c, 0):,}" for c in columns)) for kind, found in seen.states.items()],
-    )
+    show_tally(out, by_source)
+    show_calendars(out, days)
+    show_groups(out, groups)
     _say_problems(out, problems)
-    left = {c: sum(found.get(c, 0) for found in seen.states.values()) for c in columns[1:]}
+    left = {c: sum(found.get(c, 0) for found in seen.states.values()) for c in COLUMNS[1:]}
     if left["in_doubt"] or left["dead"]:
         out.say("Next: airgap ledger list")
     elif left["waiting"] or left["sending"]:
@@ -254,6 +296,21 @@ def _workstation(
     elif not problems:
         out.say("Nothing left to deliver.")
     return problems
+
+
+def _calendars(
+    spans: dict[str, dict[str, Spans]], months: int | None, now: datetime
+) -> list[Calendar]:
+    """Return the calendar of each source and kind; where nobody asked, only what is worth it."""
+    every = [one for kinds in spans.values() for one in kinds.values()]
+    if months is None and not calendars.is_worth_showing(every):
+        return []
+    found = [
+        calendars.calendar(source, kind, one, DEFAULT_MONTHS if months is None else months, now)
+        for source, kinds in sorted(spans.items())
+        for kind, one in sorted(kinds.items())
+    ]
+    return [one for one in found if one is not None]
 
 
 def _say_covered(out: Output, whose: str, kinds: list[KindCoverage]) -> None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from airgap import media, timestamps, windows
 from airgap.audit import record
 from airgap.catalog import Catalog
+from airgap.causes import STATES, Group, grouped
 from airgap.credentials import Keyring
 from airgap.errors import (
     AirgapError,
@@ -23,7 +24,7 @@ from airgap.errors import (
 )
 from airgap.files import exclusive
 from airgap.home import Home
-from airgap.replay import chain, intake
+from airgap.replay import chain, intake, tallies
 from airgap.replay.chain import Standing
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
@@ -257,12 +258,16 @@ class Done:
         report: what the delivery did.
         receipts: one per bundle.
         states: how many records of each kind are in which state.
+        by_source: the same per source and kind.
+        undelivered: what is not delivered, by cause.
     """
 
     taken: Taken
     report: Report
     receipts: list[Placed]
     states: dict[str, dict[str, int]]
+    by_source: dict[tuple[str, str], dict[str, int]]
+    undelivered: list[Group]
 
     def count(self, state: str) -> int:
         """Return how many records of all kinds are in a state."""
@@ -386,7 +391,15 @@ def run(
     for receipt in receipts:
         if receipt.new:
             record("receipt made", file=receipt.path.name, outcomes=receipt.outcomes)
-    return Done(taken, report, placed, states)
+    found = tallies.undelivered(ledger, STATES, scoped=True, dialects=plan.routes.dialects)
+    return Done(
+        taken,
+        report,
+        placed,
+        states,
+        tallies.by_source(ledger, scoped=True),
+        grouped(found, plan.catalog),
+    )
 
 
 def _place(receipt: MadeReceipt, folder: Path | None) -> Placed:
