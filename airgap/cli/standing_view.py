@@ -119,8 +119,9 @@ def show_calendars(out: Output, calendars: Sequence[Calendar]) -> None:
 def _counted(days: Sequence[Mark]) -> str:
     """Return in words how many days have which mark, those of no report aside."""
     found = [(sum(1 for day in days if day is m), m.code.replace("_", " ")) for m in MARKS[:-1]]
-    said = [f"{count} {name}" for count, name in found if count]
-    return ", ".join(said[:3]) + (" ..." if len(said) > 3 else "")
+    return textwrap.shorten(
+        ", ".join(f"{n} {name}" for n, name in found if n), 36, placeholder=" ..."
+    )
 
 
 def _sign(mark: Mark, *, plain: bool) -> str:
