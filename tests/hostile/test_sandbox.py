@@ -74,6 +74,7 @@ CONNECTED = {
     ("ledger", "resolve"),
     ("ledger", "show"),
     ("receipt", "code"),
+    ("report",),
     ("rehearse",),
     ("demo",),
 }
