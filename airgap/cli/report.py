@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import sys
 from calendar import monthrange
 from collections.abc import Callable
 from datetime import date
@@ -159,8 +160,7 @@ def _require_new(path: Path, *, force: bool) -> None:
 def _write(name: str, write: Callable[[TextIO], Any]) -> None:
     """Write a file as a whole, for its owner alone; or stdout as it goes."""
     if name == "-":
-        stream = click.get_binary_stream("stdout")
-        text = io.TextIOWrapper(stream, "utf-8", newline="", write_through=True)
+        text = io.TextIOWrapper(sys.stdout.buffer, "utf-8", newline="", write_through=True)
         write(text)
         text.detach()
         return
