@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "airgap.cli.status",
         "Say what waits, what is confirmed, what is missing or overdue.",
     ),
-    "report": ("airgap.cli.report", "Say what was delivered when, also as CSV."),
+    "report": ("airgap.cli.report", "Say what was delivered when, also as CSV and HTML."),
     "audit": ("airgap.cli.audit", "Read and check the log of what was done."),
     "rehearse": ("airgap.cli.rehearse", "Run a beacon on this machine, to practise with."),
     "demo": ("airgap.cli.demo", "Show the whole journey on this machine."),

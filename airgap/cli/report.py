@@ -6,18 +6,19 @@ import re
 import sys
 from calendar import monthrange
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
 import click
 
 from airgap import catalog, timestamps
-from airgap.cli.common import Output, airgap_command, on_side
+from airgap.causes import STATES, grouped
+from airgap.cli.common import Output, airgap_command, gap_option, on_side
 from airgap.errors import UsageError
-from airgap.files import written_whole
+from airgap.files import write_atomically, written_whole
 from airgap.home import Home
-from airgap.replay import report, report_csv
+from airgap.replay import chain, report, report_csv, report_page, tallies
 from airgap.replay.ledger import Ledger
 from airgap.replay.report import OUTCOMES, Asked, BundleLine, Summary
 from airgap.text import plural, printable
@@ -70,6 +71,8 @@ class _Day(click.ParamType[date]):
 )
 @click.option("--csv", "csv_to", metavar="FILE", help="Every record and measure; - for stdout.")
 @click.option("--csv-days", metavar="FILE", help="The same per day; - for stdout.")
+@click.option("--html", metavar="FILE", help="One page with charts, for the screen and for paper.")
+@gap_option
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def command(
     out: Output,
@@ -81,6 +84,8 @@ def command(
     per: str | None,
     csv_to: str | None,
     csv_days: str | None,
+    html: str | None,
+    gap_over: timedelta,
     *,
     force: bool,
 ) -> None:
@@ -93,13 +98,13 @@ def command(
 
     \b
     Example:
-      airgap report --from 2026-01 --to 2026-01 --csv january.csv
+      airgap report --from 2026-01 --to 2026-01 --csv january.csv --html january.html
       airgap report --source bank-a.prod --per month
     """
     home = on_side(home_path, "workstation")
     asked = Asked(first, last, "delivery" if by == "delivery" else "usage", source)
-    _check(asked, csv_to, csv_days, as_json=out.as_json)
-    files = [Path(name).absolute() for name in (csv_to, csv_days) if name and name != "-"]
+    _check(asked, csv_to, csv_days, html, as_json=out.as_json)
+    files = [Path(name).absolute() for name in (csv_to, csv_days, html) if name and name != "-"]
     for path in files:
         _require_new(path, force=force)
     schemas = catalog.load()
@@ -116,6 +121,9 @@ def command(
                 )
             if csv_days is not None:
                 _write(csv_days, lambda to: report_csv.write_days(to, made))
+            if html is not None:
+                page = _page(ledger, made, known, asked, home.name, gap_over)
+                write_atomically(Path(html), page)
     finally:
         ledger.close()
     written = [str(path) for path in files]
@@ -123,18 +131,47 @@ def command(
     _say(out, home, made, known, asked, cast(Length | None, per), written, csv_to, csv_days)
 
 
-def _check(asked: Asked, csv_to: str | None, csv_days: str | None, *, as_json: bool) -> None:
+def _page(
+    ledger: Ledger,
+    made: Summary,
+    known: list[BundleLine],
+    asked: Asked,
+    name: str,
+    gap_over: timedelta,
+) -> bytes:
+    """Return the page, with what is not delivered and the gaps of the sources in it."""
+    tolerance = gap_over // timedelta(microseconds=1)
+    sources = sorted({bundle.source for bundle in known})
+    gaps = {
+        (source, kind.kind): kind.gaps
+        for source in sources
+        for kind in chain.standing(ledger, source, tolerance).kinds
+    }
+    left = (
+        record
+        for record in tallies.undelivered(ledger, (*STATES, "sending"), scoped=False)
+        if record.source in sources
+    )
+    groups = grouped(left, ledger.catalog)
+    return report_page.page(made, known, groups, gaps, asked, name, ledger.clock())
+
+
+def _check(
+    asked: Asked, csv_to: str | None, csv_days: str | None, html: str | None, *, as_json: bool
+) -> None:
     if asked.first is not None and asked.last is not None and asked.last < asked.first:
         raise UsageError(
             "the report ends before it starts",
             expected=f"--to {asked.first} or later",
             found=str(asked.last),
         )
-    outputs = [csv_to, csv_days].count("-") + as_json
-    if outputs > 1 or (csv_to is not None and csv_to == csv_days):
+    named = [name for name in (csv_to, csv_days, html) if name is not None]
+    if html == "-":
+        raise UsageError("a page goes to a file", expected="--html FILE", found="-")
+    if len(set(named)) < len(named) or (as_json and "-" in named):
         raise UsageError(
             "two outputs can't go to one place",
-            expected="at most one of --csv -, --csv-days -, --json",
+            expected="another name for each, and only one of --json and -",
         )
 
 
