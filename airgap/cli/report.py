@@ -7,6 +7,7 @@ import sys
 from calendar import monthrange
 from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
@@ -228,20 +229,20 @@ def _say(
     length: Length = per or ("day" if len(made.days()) <= _FEW_DAYS else "month")
     rows = made.per(length)
     left = [o for o in OUTCOMES[1:] if any(row.values.get(o) for row in rows)]
-    columns = ("source", "kind", *(("period",) if length != "total" else ()), "measure")
-    out.table(
-        (*columns, "delivered#", *(f"{o.replace('_', ' ')}#" for o in left)),
-        [
-            (
-                row.source,
-                row.kind,
-                *((row.period or "none",) if length != "total" else ()),
-                row.measure or "records",
-                *(f"{row.values.get(o, 0):,}" for o in ("delivered", *left)),
-            )
-            for row in rows
-        ],
-    )
+    heads = ("delivered#", *(f"{o.replace('_', ' ')}#" for o in left))
+    for (source, kind), found in groupby(rows, key=lambda row: (row.source, row.kind)):
+        out.say(f"{source}, {kind}")
+        out.table(
+            ("period", "counted", *heads),
+            [
+                (
+                    row.period or ("all" if length == "total" else "none"),
+                    row.measure or "records",
+                    *(f"{row.values.get(o, 0):,}" for o in ("delivered", *left)),
+                )
+                for row in found
+            ],
+        )
     for (source, kind), count in sorted(made.aside.items()):
         why = "without a time of use" if asked.by == "usage" else "not delivered"
         out.say(f"In no period: {plural(count, 'record')} of {source}, {kind}, {why}")
@@ -266,16 +267,24 @@ def _say_bundles(out: Output, known: list[BundleLine]) -> None:
     if len(known) > len(shown):
         out.say(f"The newest {len(shown)} of {plural(len(known), 'bundle')}; --json has all:")
     out.table(
-        ("source", "bundle#", "imported", "records#", "delivered#", "receipt"),
+        ("source", "bundle#", "imported", "records#", "delivered#", "newest receipt"),
         [
             (
                 bundle.source,
                 str(bundle.sequence),
-                bundle.imported_at,
+                bundle.imported_at[:10],
                 f"{bundle.records:,}",
                 f"{bundle.states.get('delivered', 0):,}",
-                bundle.receipt or "none",
+                _receipt(bundle),
             )
             for bundle in sorted(shown, key=lambda b: (b.source, b.sequence))
         ],
     )
+
+
+def _receipt(bundle: BundleLine) -> str:
+    """Return a bundle's newest receipt by number and day; --json has the file's name."""
+    if bundle.receipt is None or bundle.receipt_at is None:
+        return "none"
+    number = bundle.receipt.rpartition("-")[2].removesuffix(".receipt")
+    return f"{number}, {bundle.receipt_at[:10]}"

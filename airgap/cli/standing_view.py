@@ -34,6 +34,7 @@ _STYLES = {
     "delivered": "green",
 }
 _WIDEST = 100
+_COUNTED = 36
 _RULER = "1   5    10   15   20   25   30"
 
 
@@ -117,11 +118,15 @@ def show_calendars(out: Output, calendars: Sequence[Calendar]) -> None:
 
 
 def _counted(days: Sequence[Mark]) -> str:
-    """Return in words how many days have which mark, those of no report aside."""
-    found = [(sum(1 for day in days if day is m), m.code.replace("_", " ")) for m in MARKS[:-1]]
-    return textwrap.shorten(
-        ", ".join(f"{n} {name}" for n, name in found if n), 36, placeholder=" ..."
-    )
+    """Return in words how many days have which mark, those of no report aside, in 36 columns."""
+    counts = [(sum(1 for day in days if day is m), m.code.replace("_", " ")) for m in MARKS[:-1]]
+    said, shown = [f"{count} {name}" for count, name in counts if count], ""
+    for index, text in enumerate(said):
+        longer = f"{shown}, {text}" if shown else text
+        if len(longer) + (4 if index + 1 < len(said) else 0) > _COUNTED:
+            return f"{shown} ..."
+        shown = longer
+    return shown
 
 
 def _sign(mark: Mark, *, plain: bool) -> str:

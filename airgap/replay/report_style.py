@@ -20,6 +20,7 @@ th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(
 vertical-align:top;font-weight:400}
 thead th{font-weight:600}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.cause h3{margin-top:.2rem}
 .cause{border-left:.3rem solid var(--left);padding:.1rem 0 .1rem .8rem;margin:1rem 0;overflow-wrap:anywhere}
 figure{margin:0 0 1.5rem}
 figcaption{overflow-wrap:anywhere}
@@ -31,13 +32,16 @@ svg{display:block;width:100%;height:7.5rem;background:var(--band)}
 .dots{fill:var(--gap)}
 .axis{display:flex;justify-content:space-between;color:var(--soft);font-size:.85rem}
 .key svg{display:inline-block;width:1.4rem;height:.9rem;vertical-align:-.1rem;margin-right:.3rem}
-.key span{margin-right:1.2rem;white-space:nowrap}
+.key{display:flex;flex-wrap:wrap;gap:0 1.2rem}
+.key span{white-space:nowrap}
+th{white-space:nowrap}
 summary{cursor:pointer}
 :focus-visible{outline:3px solid var(--bar);outline-offset:2px}
 @media print{body{max-width:none;padding:0;font-size:10pt}
 :root{--ink:#000;--soft:#333;--line:#999;--paper:#fff;--band:#fff;--bar:#333;--left:#000;--gap:#555}
 details::details-content{content-visibility:visible;block-size:auto}
 svg,.bar{print-color-adjust:exact}
-figure,.cause,tr{break-inside:avoid}
+figcaption,svg,.cause,tr{break-inside:avoid}
+figcaption,svg{break-after:avoid}
 h2,h3{break-after:avoid}.scroll{overflow:visible}}
 """
