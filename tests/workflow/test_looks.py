@@ -11,6 +11,7 @@ import os
 import stat
 from datetime import UTC, datetime
 
+import jsonschema
 import pytest
 from servers import always, answer, serving
 from support import LICENSE, REPOSITORY, Site, day, run, transaction
@@ -195,6 +196,14 @@ def test_report_writes_files_for_their_owner_alone_and_replaces_none_unless_told
     delivered = said["totals"]["delivered"]["usage_report"]["sums"]["langgraph.platform.runs"]
     assert sum(int(r["value"]) for r in runs if r["outcome"] == "delivered") == delivered == 121
     assert {r["receipt"] for r in runs} == {"bank-a.prod-000001-r1.receipt"}
+
+
+@pytest.mark.parametrize("options", [(), ("--by", "delivery", "--from", "2026-01")])
+def test_what_report_prints_for_machines_is_as_its_schema_says(told, options):
+    schema = json.loads((REPOSITORY / "schemas" / "output" / "report.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    said = json.loads(run("report", "--home", told.workstation, "--json", *options).stdout)
+    jsonschema.Draft202012Validator(schema).validate(said)
 
 
 @pytest.mark.parametrize(
