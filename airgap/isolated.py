@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from airgap import applying, catalog, collecting, exporting, media, overview
+from airgap import applying, catalog, collecting, exporting, media, overview, timestamps
 from airgap.applying import Applied
 from airgap.arrivals import trust_of
 from airgap.audit import Script
@@ -24,7 +24,7 @@ from airgap.home import open_home, passphrase_from
 from airgap.outbox import Outbox
 from airgap.overview import Overview
 from airgap.records import Totals
-from airgap.timestamps import Clock, system_clock
+from airgap.timestamps import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +54,18 @@ class IsolatedHost:
 
     Args:
         home: the home's folder.
-        clock: the present.
+        clock: the present; None: the system's clock.
 
     Raises:
         UsageError: there is no home there, or it is a workstation's.
     """
 
-    def __init__(self, home: Path | str, *, clock: Clock = system_clock) -> None:
+    def __init__(self, home: Path | str, *, clock: Clock | None = None) -> None:
         self._home = open_home(Path(home))
         self._home.require("isolated")
-        self._clock = clock
+        self._clock = clock or timestamps.system_clock
         self._catalog = catalog.load()
-        self._script = Script(self._home.audit_path, clock)
+        self._script = Script(self._home.audit_path, self._clock)
 
     @property
     def source(self) -> str:

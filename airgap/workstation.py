@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from airgap import catalog
+from airgap import catalog, timestamps
 from airgap.arrivals import approvals_beside, files_to_read, trust_of
 from airgap.audit import Script
 from airgap.credentials import Keyring, read_all
@@ -21,7 +21,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.overview import WorkstationOverview
 from airgap.replay.receipts import check_key
 from airgap.replay.requests import routes_of
-from airgap.timestamps import Clock, system_clock
+from airgap.timestamps import Clock
 from airgap.unsealing import Unsealer
 
 
@@ -33,18 +33,18 @@ class Workstation:
 
     Args:
         home: the home's folder.
-        clock: the present.
+        clock: the present; None: the system's clock.
 
     Raises:
         UsageError: there is no home there, or it is an isolated host's.
     """
 
-    def __init__(self, home: Path | str, *, clock: Clock = system_clock) -> None:
+    def __init__(self, home: Path | str, *, clock: Clock | None = None) -> None:
         self._home = open_home(Path(home))
         self._home.require("workstation")
-        self._clock = clock
+        self._clock = clock or timestamps.system_clock
         self._catalog = catalog.load()
-        self._script = Script(self._home.audit_path, clock)
+        self._script = Script(self._home.audit_path, self._clock)
 
     def import_bundles(
         self,
@@ -98,6 +98,7 @@ class Workstation:
         """
         if not paths and not resume:
             raise UsageError("name the files or folders to import", hint="or resume=True")
+        accepted = importing.backdated(accept_backdated)
         given = [Path(path) for path in paths]
         now = self._clock()
         plan = Plan(
@@ -107,7 +108,7 @@ class Workstation:
             trust_of(self._home, self._catalog, now),
             Keyring.of(read_all(license_files, api_key_files)),
             routes_of(self._catalog, urls or {}, dialects),
-            importing.backdated(accept_backdated),
+            accepted,
             tuple(approvals_beside(self._home, self._catalog, given, warn)),
             gap_over // timedelta(microseconds=1),
             Unsealer(self._home, _secret(sealing_passphrase)),

@@ -142,6 +142,7 @@ def command(
     """
     home = on_side(home_path, "workstation")
     _check_options(paths, timeout, receipt_to, resume=resume)
+    accepted = importing.backdated(accept_backdated)
     schemas = catalog.load()
     plan = Plan(
         home,
@@ -150,12 +151,13 @@ def command(
         trust_of(home, schemas, timestamps.system_clock()),
         Keyring.of(read_credentials(license_file, api_key_file)),
         routes_of(schemas, {"beacon": beacon_url, "api": api_url}, dialect),
-        importing.backdated(accept_backdated),
+        accepted,
         tuple(approvals_beside(home, schemas, paths, out.warn)),
         gap_over // timedelta(microseconds=1),
         unsealer(home, sealing_passphrase_file),
         resume=resume,
         strict=strict,
+        clock=timestamps.system_clock,
     )
     out.findings(plan.trust.findings(timestamps.system_clock()))
     watcher = view.Watcher(out)
@@ -167,7 +169,7 @@ def command(
     )
     check_key(key, plan.trust, timestamps.system_clock())
     sending = Sending(in_flight, attempts, timeout, ca_file, watcher.stopping)
-    with importing.opened(home, schemas) as ledger:
+    with importing.opened(home, schemas, plan.clock) as ledger:
         done = importing.run(
             plan, ledger, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
         )

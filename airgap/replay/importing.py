@@ -104,7 +104,7 @@ class Plan:
     opener: Opener | None
     resume: bool
     strict: bool
-    clock: timestamps.Clock = timestamps.system_clock
+    clock: timestamps.Clock
 
     def take_in(self, ledger: Ledger, watcher: Watcher) -> Taken:
         """Take files into a ledger, name what is missing, and choose what is to be sent.
@@ -331,9 +331,7 @@ def backdated(given: Iterable[str]) -> frozenset[str]:
 
 
 @contextmanager
-def opened(
-    home: Home, catalog: Catalog, clock: timestamps.Clock = timestamps.system_clock
-) -> Iterator[Ledger]:
+def opened(home: Home, catalog: Catalog, clock: timestamps.Clock) -> Iterator[Ledger]:
     """Yield a home's ledger while nobody else imports into it."""
     with exclusive(home.ledger_lock, "import"):
         ledger = Ledger(home.ledger_path, catalog, clock)
