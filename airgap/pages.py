@@ -28,19 +28,18 @@ Cell = Content | tuple[Content, ...]
 
 _LONGEST_TEXT = 100_000
 _TAGS = frozenset(
-    # Words of one text are quicker to read than a list of quotations.
     "a abbr article aside body br caption code dd desc details div dl dt em figcaption figure footer "
     "g h1 h2 h3 h4 header html li main nav ol p path pattern rect section small span strong summary "
-    "svg line table tbody td tfoot th thead title tr ul defs head".split()  # noqa: SIM905
+    "svg line table tbody td tfoot th thead title tr ul defs head".split()
 )
 _ATTRIBUTES = frozenset(
     "class id lang href role scope aria-label aria-labelledby aria-hidden tabindex open colspan "
     "viewBox preserveAspectRatio width height x y x1 x2 y1 y2 d rx fill stroke stroke-width "
-    "patternUnits patternTransform shape-rendering dir datetime".split()  # noqa: SIM905
+    "patternUnits patternTransform shape-rendering dir datetime".split()
 )
 _BLOCKS = frozenset(
     "article aside caption dd details div dl dt figcaption figure footer h1 h2 h3 h4 header li main "
-    "nav ol p section summary svg table tbody tfoot thead tr ul".split()  # noqa: SIM905
+    "nav ol p section summary svg table tbody tfoot thead tr ul".split()
 )
 
 
