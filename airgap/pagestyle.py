@@ -82,8 +82,15 @@ svg { display: block; }
 .share { width: 8rem; height: .8rem; background: var(--raised); margin-top: .35rem; }
 footer { margin-top: 3rem; border-top: 2px solid var(--line); padding-top: .75rem;
   color: var(--soft); font-size: .9rem; }
-.slip { border: 1px solid var(--line); }
-.slip .room { height: 2.6rem; }
+.looks, .few { padding-left: 1.1rem; margin: .25rem 0; }
+.looks li { margin: .4rem 0; }
+.slip th, .slip td { border: 1px solid var(--soft); padding: .35rem .5rem; }
+.slip .room > * { height: 3.6rem; }
+.slip .room td { min-width: 7rem; }
+.blank { display: block; height: 1.5rem; }
+.identity { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+.identity > div { flex: 1 1 18rem; }
+.identity h3 { margin-top: .75rem; }
 .qr { width: 9rem; height: 9rem; background: #ffffff; }
 .qr path { stroke: #000000; }
 .digest { font: 1.05rem/1.7 ui-monospace, "Liberation Mono", monospace; word-spacing: .3em; }

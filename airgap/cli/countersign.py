@@ -17,6 +17,7 @@ from airgap.cli.common import (
     sealing_passphrase_option,
 )
 from airgap.cli.looking import Document, opened
+from airgap.cli.sheets import facts_of, require_bundle, require_sheet, since
 from airgap.errors import TrustError, UsageError
 from airgap.files import write_atomically
 from airgap.home import Home, open_home
@@ -31,6 +32,17 @@ from airgap.trust.entries import Place
 @click.option("--deny", is_flag=True, help="Say that it is not to be delivered.")
 @click.option("--reason", help="Why; it goes into the approval.")
 @click.option(
+    "--sheet",
+    type=click.Path(path_type=Path),
+    help="The review sheet that was read: a page of `airgap review --html`, or its text.",
+)
+@click.option(
+    "--since",
+    "before",
+    type=click.Path(path_type=Path),
+    help="The bundle that the sheet was compared with, where this home did not review it.",
+)
+@click.option(
     "--to", type=click.Path(path_type=Path), help="Folder for it; default: beside the bundle."
 )
 @key_option
@@ -41,6 +53,8 @@ def command(
     home_path: Path,
     bundle: Path,
     reason: str | None,
+    sheet: Path | None,
+    before: Path | None,
     to: Path | None,
     key_choice: str | None,
     passphrase_file: Path | None,
@@ -50,13 +64,15 @@ def command(
 ) -> None:
     """Sign that a bundle was reviewed and may be delivered, or with --deny that it may not.
 
-    `airgap review` comes first. The key must be one that this home trusts as reviewer, and
+    `airgap review` comes first. The approval carries the SHA-256 of the sheet that it showed in this
+    home; with --sheet, of the very file that was read, wherever it was made: it is made anew from the
+    bundle, and must be the same to the byte. The key must be one that this home trusts as reviewer, and
     another than the one that signed the bundle. The bundle stays as it is: the approval is a
     file of its own, to be carried with it.
 
     \b
     Example:
-      airgap countersign /media/stick/bank-a.prod-000001.airgap --key alice
+      airgap countersign /media/stick/bank-a.prod-000001.airgap --key alice --sheet review.html
       airgap countersign /media/stick/bank-a.prod-000001.airgap --key alice --deny --reason "names in tags"
     """
     home = open_home(home_path)
@@ -67,9 +83,24 @@ def command(
     if reason is not None:
         credentials.guard(reason.encode(), schemas, where="--reason")
     key = home.private_key(key_choice, ask_passphrase(passphrase_file), trust.is_for("reviewer"))
-    with opened(bundle, home_path, schemas, sealing_passphrase_file) as document:
-        if not document.is_bundle:
-            raise UsageError("this is a receipt", where=str(bundle), expected="a bundle")
+    with opened(
+        bundle, home_path, schemas, sealing_passphrase_file, needs_key=sheet is not None
+    ) as document:
+        require_bundle(document, bundle)
+        read = (
+            _reviewed(home, bundle, document)
+            if sheet is None
+            else require_sheet(
+                sheet,
+                facts_of(document, schemas),
+                home,
+                None
+                if before is None
+                else lambda facts: since(
+                    before, home_path, schemas, sealing_passphrase_file, facts
+                ),
+            )
+        )
         manifest, identifier = document.manifest, document.file.envelope.document_id
         now = timestamps.system_clock()
         name, made = approvals.make(
@@ -78,7 +109,7 @@ def command(
                 "source": manifest["source"],
                 "sequence": manifest["sequence"],
                 "decision": "deny" if deny else "approve",
-                "review_sha256": _reviewed(home, bundle, document),
+                "review_sha256": read,
                 "comment": None if reason is None else printable(reason, 300),
             },
             key.sign,
@@ -91,14 +122,7 @@ def command(
         )
         reviews = Reviews.of([approval], identifier, place, document.signers, trust)
     if not (reviews.approved or reviews.denied):
-        raise TrustError(
-            "this key's approval would not count",
-            where=key.public.fingerprint,
-            expected=f"a key that this home trusts as reviewer for {manifest['source']}, and that did "
-            "not sign the bundle",
-            found=reviews.passed_over[0].partition(": ")[2],
-            hint="choose another with --key, or make one: airgap key generate --name NAME --role reviewer",
-        )
+        raise _would_not_count(key.public.fingerprint, manifest["source"], reviews)
     kept = home.folder("approvals") / name
     write_atomically(kept, made.encode(), mode=0o644)
     path = media.place(kept, to or bundle.parent, name, force=True)
@@ -117,6 +141,17 @@ def command(
     )
     out.say(
         f"Wrote {path}. Next: carry it with the bundle; airgap verify and import look beside it"
+    )
+
+
+def _would_not_count(fingerprint: str, source: str, reviews: Reviews) -> TrustError:
+    return TrustError(
+        "this key's approval would not count",
+        where=fingerprint,
+        expected=f"a key that this home trusts as reviewer for {source}, and that did not sign the "
+        "bundle",
+        found=reviews.passed_over[0].partition(": ")[2],
+        hint="choose another with --key, or make one: airgap key generate --name NAME --role reviewer",
     )
 
 

@@ -76,6 +76,7 @@ class Document:
     def describe(self) -> dict[str, Any]:
         """Return the file for ``--json``: manifest without the chunk list, signatures, id."""
         manifest = {key: value for key, value in self.manifest.items() if key != "chunks"}
+        reviews = self.reviews or Reviews()
         return {
             "id": self.file.envelope.document_id,
             "manifest": {**manifest, "chunks": len(self.manifest["chunks"])},
@@ -98,8 +99,12 @@ class Document:
                 for k in self.signers
             ],
             "approved_by": [
-                {"fingerprint": k.public.fingerprint, "comment": k.comment}
-                for k in (self.reviews.approved if self.reviews else ())
+                {
+                    "fingerprint": k.public.fingerprint,
+                    "comment": k.comment,
+                    "review_sha256": reviews.sheets.get(k.public.key_id),
+                }
+                for k in reviews.approved
             ],
             "warnings": list(self.warnings),
         }
@@ -215,9 +220,18 @@ def signature_lines(document: Document) -> list[str]:
     reviews = document.reviews or Reviews()
     return [
         *(f"Signed by {_person(key, ', '.join(key.roles))}" for key in document.signers),
-        *(f"Approved by {_person(key, 'reviewer')}" for key in reviews.approved),
+        *(
+            line
+            for key in reviews.approved
+            for line in (f"Approved by {_person(key, 'reviewer')}", *_sheet_line(reviews, key))
+        ),
         *(f"Does not count: {line}" for line in reviews.passed_over),
     ]
+
+
+def _sheet_line(reviews: Reviews, key: TrustedKey) -> list[str]:
+    read = reviews.sheets.get(key.public.key_id)
+    return [] if read is None else [f"  having read the review sheet with SHA-256 {read}"]
 
 
 def _person(key: TrustedKey, roles: str) -> str:

@@ -4,8 +4,8 @@ An approval is a statement by itself, so that several people can decide without 
 other and the bundle stays as it is. It names the bundle's id, which no other bundle has.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from airgap import timestamps
@@ -61,11 +61,13 @@ class Reviews:
         approved: whose approvals count.
         denied: who denied.
         passed_over: approvals that do not count, each with the reason.
+        sheets: by key id of who approved, SHA-256 of the review sheet that was read, where one was.
     """
 
     approved: tuple[TrustedKey, ...] = ()
     denied: tuple[tuple[TrustedKey, str], ...] = ()
     passed_over: tuple[str, ...] = ()
+    sheets: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def of(
@@ -90,6 +92,7 @@ class Reviews:
         approved: dict[str, TrustedKey] = {}
         denied: dict[str, tuple[TrustedKey, str]] = {}
         passed_over: list[str] = []
+        sheets: dict[str, str] = {}
         for approval in approvals:
             if approval.bundle_id != bundle_id:
                 continue
@@ -120,7 +123,9 @@ class Reviews:
                 )
             else:
                 approved[trust.person(key.public)] = key
-        return cls(tuple(approved.values()), tuple(denied.values()), tuple(passed_over))
+                if approval.value["review_sha256"] is not None:
+                    sheets[key.public.key_id] = str(approval.value["review_sha256"])
+        return cls(tuple(approved.values()), tuple(denied.values()), tuple(passed_over), sheets)
 
 
 def make(

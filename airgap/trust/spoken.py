@@ -81,15 +81,26 @@ def qr_code(key_id: str) -> str:
     Raises:
         UsageError: the ``segno`` package is not installed.
     """
+    text = io.StringIO()
+    _code(key_id).terminal(out=text, compact=True, border=2)
+    return text.getvalue().rstrip("\n")
+
+
+def qr_modules(key_id: str) -> tuple[tuple[bool, ...], ...]:
+    """Return the same QR code as rows of modules, dark ones true, without its quiet zone.
+
+    Raises:
+        UsageError: the ``segno`` package is not installed.
+    """
+    return tuple(tuple(bool(module) for module in row) for row in _code(key_id).matrix)
+
+
+def _code(key_id: str) -> Any:
     try:
         import segno
     except ImportError:
         raise _not_installed("segno") from None
-    text = io.StringIO()
-    segno.make(f"AIRGAP:{key_id.upper()}", error="m", micro=False).terminal(
-        out=text, compact=True, border=2
-    )
-    return text.getvalue().rstrip("\n")
+    return segno.make(f"AIRGAP:{key_id.upper()}", error="m", micro=False)
 
 
 def _mnemonic() -> Any:

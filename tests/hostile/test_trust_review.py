@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from support import LICENSE, REPOSITORY, SOURCE, Site, report, run, trusted
 
-from airgap import catalog, review, timestamps
+from airgap import catalog, timestamps
 from airgap.bundle.envelope import Signature, decode
 from airgap.errors import TrustError
 from airgap.home import open_home
+from airgap.review.tally import Field
 from airgap.trust import approvals, keys, roots, statement, succession
 from airgap.trust import store as trust_store
 from airgap.trust.approvals import Reviews
@@ -434,12 +435,12 @@ def test_a_trust_store_never_grows_beyond_what_can_be_read_again(site: Site, mon
 
 
 def test_values_that_differ_beyond_what_is_shown_are_not_called_the_same():
-    found = review.Field()
+    found = Field()
     for end in ("a", "b"):
         found.add("x" * 70 + end)
     assert "always" not in found.line()
     assert "2 different values" in found.line()
-    hidden = review.Field()
+    hidden = Field()
     hidden.add("\u200b" * 60 + "name")
     assert "FREE TEXT" in hidden.line()
 
