@@ -400,7 +400,7 @@ def _form(schema: JsonObject) -> tuple[str, bool]:
             return "text of one form", False
         return f"any text of up to {schema.get('maxLength', 0):,} characters", True
     if schema.get("maxItems") == 0:
-        return "always empty", False
+        return "an empty list", False
     return {"integer": "whole number", "boolean": "true or false"}.get(
         "".join(kinds[:1]), "".join(kinds[:1]) or "value"
     ), False

@@ -94,13 +94,13 @@ class Field:
             return f"{self.numbers[0]:,}", f"{self.numbers[1]:,}"
         return None if self.texts is None else (_shown(self.texts[0]), _shown(self.texts[1]))
 
-    def line(self) -> str:
-        """Return what the values are without naming more than one of them, in a line."""
+    def line(self, *, ranged: bool = True) -> str:
+        """Return what the values are, in a line: the one, or from where to where they go."""
         if len(self.values) == 1:
             told = f"always {self.example}"
         else:
             told = f"{self.number} different values"
-            if self.range is not None:
+            if ranged and self.range is not None:
                 told += f", {self.range[0]} .. {self.range[1]}"
         if self.numbers is not None:
             told += f"; sum {self.numbers[2]:,}"

@@ -122,15 +122,15 @@ def _field(one: FieldFacts, *, raw: bool) -> list[str]:
     lines = wrapped(f"{one.path}{marks}", "  ", "      ")
     lines += wrapped(one.why, "      ") if one.why else []
     lines += wrapped(f"Can be: {one.form}.", "      ")
-    lines += wrapped(f"{plural(one.tally.count, 'time')}; {one.tally.line()}", "      ")
-    if one.lists_values and len(one.tally.values) > 1:
-        if one.tally.others and not one.any_text:
-            return [*lines, *wrapped(f"for instance {one.tally.example}", "      ")]
-        listed = [f"{v.shown} ({v.count:,})" for v in one.tally.values.values()]
+    listed = one.lists_values and len(one.tally.values) > 1 and (one.any_text or not one.tally.others)
+    line = one.tally.line(ranged=not listed)
+    lines += wrapped(f"{plural(one.tally.count, 'time')}; {line}", "      ")
+    if listed:
+        values = [f"{v.shown} ({v.count:,})" for v in one.tally.values.values()]
         if one.tally.others:
             rest = plural(one.tally.others, "place")
-            listed.append(f"and others in {rest}: only the first {MOST_VALUES} are listed")
-        lines += wrapped(", ".join(listed), "      ")
+            values.append(f"and others in {rest}: only the first {MOST_VALUES} are listed")
+        lines += wrapped(", ".join(values), "        ")
     return lines
 
 
