@@ -123,7 +123,7 @@ def over_time(name: str, series: Series) -> Element:
                 f"{series.title} by {step}, times in UTC",
                 ("from", f"{series.unit or 'count'}#", "note"),
                 rows,
-                small=True,
+                size="small",
             ),
         ),
     )

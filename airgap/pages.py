@@ -88,7 +88,7 @@ def section(name: str, heading: str, *content: Content) -> Element:
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, small: bool = False
+    caption: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], *, size: str = ""
 ) -> Element:
     """Return a table that can be scrolled sideways where there is little room.
 
@@ -96,7 +96,8 @@ def table(
         caption: what it shows.
         heads: column headings; one that ends in ``#`` is of numbers.
         rows: cells; the first of each row is its heading.
-        small: whether it stands beside a chart that shows the same.
+        size: ``small`` where it stands beside a chart that shows the same, ``wide`` where its
+            columns hold sentences.
     """
     numbers = [head.endswith("#") for head in heads]
     top = el(
@@ -109,7 +110,12 @@ def table(
             line.append(_cell("td" if index else "th", cell, number, None if index else "row"))
         body.append(line)
     grid = el("table", el("caption", caption), el("thead", top), body)
-    box = "scroll small" if small else "scroll"
+    return scrolling(grid, caption, size)
+
+
+def scrolling(grid: Element, caption: str, size: str = "") -> Element:
+    """Return a table in a box that can be scrolled, with a keyboard too."""
+    box = f"scroll {size}".rstrip()
     return el("div", grid, class_=box, tabindex=0, role="region", aria_label=f"Table: {caption}")
 
 

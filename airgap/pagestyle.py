@@ -53,6 +53,10 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
 thead th { color: var(--soft); font-size: .85rem; border-bottom: 2px solid var(--line); }
 tbody th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+tbody th { min-width: 9rem; }
+.wide tbody th { min-width: 14rem; }
+.wide td:nth-child(2) { min-width: 14rem; }
+.wide td:last-child { min-width: 13rem; }
 .small table { font-size: .85rem; width: auto; min-width: 20rem; }
 .mark { display: inline-block; border: 1px solid; border-radius: .25rem; padding: 0 .4rem;
   font-size: .8rem; line-height: 1.5; margin: 0 .25rem .1rem 0; color: var(--soft); }
@@ -98,16 +102,25 @@ footer { margin-top: 3rem; border-top: 2px solid var(--line); padding-top: .75re
   body { padding: 1rem .9rem 3rem; }
   dl > div { grid-template-columns: 1fr; }
 }
+@page { size: A4; margin: 15mm; }
 @media print {
   :root { --ground: #ffffff; --raised: #f2f2f2; --ink: #000000; --soft: #333333; --line: #999999;
     --accent: #000000; --bar: #444444; --gap: #000000; --warn: #000000; --warn-ground: #ffffff;
     --good: #000000; --good-ground: #ffffff; }
-  @page { size: A4; margin: 15mm; }
   body { max-width: none; padding: 0; font-size: 10pt; }
+  h1 { font-size: 16pt; }
+  h2 { font-size: 12pt; margin-top: 1.4rem; padding-top: .5rem; }
+  p { margin: .25rem 0; }
+  dl > div { padding: .15rem 0; }
   nav, .skip { display: none; }
   h2, h3, h4, figcaption, caption { break-after: avoid; }
   figure, tr, dl > div { break-inside: avoid; }
   .scroll { overflow: visible; }
+  tbody th, .wide tbody th, .wide td:nth-child(2), .wide td:last-child, .slip .room td { min-width: 0; }
+  .wide table { font-size: 8pt; }
+  .number { white-space: normal; }
+  .slip .room > * { height: 15mm; }
+  .slip td { min-width: 0; width: 22%; }
   summary { list-style: none; }
   details::details-content { content-visibility: visible; display: block; }
   .plot, .share, .mark { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -164,7 +164,7 @@ def _fields(number: int, kind: KindFacts) -> Element:
     rows = [_row(one, raw=kind.raw) for one in kind.fields]
     heads = ("field", "why it is there, and what it can be", "times#", "different#", "values")
     body: Element = (
-        pages.table(f"Every field of {kind.name}", heads, rows)
+        pages.table(f"Every field of {kind.name}", heads, rows, size="wide")
         if rows
         else el("p", "Its records have no field: nothing but the key was in the request.")
     )

@@ -79,8 +79,9 @@ def _table(heads: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> Element:
     )
     # An empty heading of a column is no heading; the corner is a cell.
     top = el("tr", el("td"), *(el("th", head, scope="col") for head in heads[1:]))
-    caption = el("caption", "To be filled in by hand, in this order")
-    return el("table", caption, el("thead", top), el("tbody", *body), class_="slip")
+    caption = "To be filled in by hand, in this order"
+    parts = (el("caption", caption), el("thead", top), el("tbody", *body))
+    return pages.scrolling(el("table", *parts, class_="slip"), caption)
 
 
 def _code(modules: tuple[tuple[bool, ...], ...]) -> Element:
