@@ -117,10 +117,21 @@ footer { margin-top: 3rem; border-top: 2px solid var(--line); padding-top: .75re
   figure, tr, dl > div { break-inside: avoid; }
   .scroll { overflow: visible; }
   tbody th, .wide tbody th, .wide td:nth-child(2), .wide td:last-child, .slip .room td { min-width: 0; }
-  .wide table { font-size: 8pt; }
-  .number { white-space: normal; }
+  .wide table { font-size: 8pt; table-layout: fixed; }
+  .wide th:nth-child(1) { width: 24%; }
+  .wide th:nth-child(2) { width: 27%; }
+  .wide th:nth-child(3) { width: 9%; }
+  .wide th:nth-child(4) { width: 11%; }
+  .number { white-space: normal; overflow-wrap: normal; word-break: normal; }
   .slip .room > * { height: 15mm; }
-  .slip td { min-width: 0; width: 22%; }
+  .slip { table-layout: fixed; width: 99%; }
+  .slip td, .slip th { min-width: 0; width: 20%; }
+  .values { columns: auto; padding-left: 0; margin: .1rem 0; font-size: 8pt; }
+  .values li { display: inline; }
+  .values li:not(:last-child)::after { content: ", "; }
+  .small { columns: 3; }
+  .small table { min-width: 0; font-size: 7.5pt; }
+  .small th, .small td { padding: 0 .4rem 0 0; border: 0; }
   summary { list-style: none; }
   details::details-content { content-visibility: visible; display: block; }
   .plot, .share, .mark { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

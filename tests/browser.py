@@ -14,7 +14,6 @@ but Chromium is needed, and no port is opened:
 
 import base64
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -32,20 +31,13 @@ needs_browser = pytest.mark.skipif(
 _SECONDS = 60
 
 
-def axe_source() -> Path | None:
-    """Return axe-core's script, from the package that carries it, or None."""
-    # Found, not imported: the package would import a browser of its own.
-    spec = importlib.util.find_spec("axe_playwright_python")
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).with_name("axe.min.js")
-    return path if path.is_file() else None
-
+AXE = Path(__file__).resolve().parents[1] / ".axe" / "axe_playwright_python" / "axe.min.js"
+"""axe-core's script, in the package that carries it; the package itself is not used."""
 
 needs_axe = pytest.mark.skipif(
-    CHROMIUM is None or axe_source() is None,
+    CHROMIUM is None or not AXE.is_file(),
     reason="Chromium or axe-core is missing: apt-get install chromium, and "
-    "pip install --require-hashes --no-deps -r tests/axe/requirements.lock",
+    "pip install --require-hashes --no-deps --target .axe -r tests/axe/requirements.lock",
 )
 
 
@@ -85,10 +77,8 @@ class Page:
 
     def axe(self) -> list[str]:
         """Return what axe-core finds against it, a line each."""
-        source = axe_source()
-        assert source is not None
         if self.evaluate("typeof axe") == "undefined":
-            self.evaluate(source.read_text() + ";0")
+            self.evaluate(AXE.read_text() + ";0")
         found = self.evaluate(
             "document.querySelectorAll('details').forEach(d => d.open = true);"
             "axe.run(document, {resultTypes: ['violations', 'incomplete']}).then(r => "

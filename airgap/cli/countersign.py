@@ -83,6 +83,11 @@ def command(
     if reason is not None:
         credentials.guard(reason.encode(), schemas, where="--reason")
     key = home.private_key(key_choice, ask_passphrase(passphrase_file), trust.is_for("reviewer"))
+    earlier = (
+        None
+        if before is None
+        else lambda facts: since(before, home_path, schemas, sealing_passphrase_file, facts)
+    )
     with opened(
         bundle, home_path, schemas, sealing_passphrase_file, needs_key=sheet is not None
     ) as document:
@@ -90,16 +95,7 @@ def command(
         read = (
             _reviewed(home, bundle, document)
             if sheet is None
-            else require_sheet(
-                sheet,
-                facts_of(document, schemas),
-                home,
-                None
-                if before is None
-                else lambda facts: since(
-                    before, home_path, schemas, sealing_passphrase_file, facts
-                ),
-            )
+            else require_sheet(sheet, facts_of(document, schemas), home, earlier)
         )
         manifest, identifier = document.manifest, document.file.envelope.document_id
         now = timestamps.system_clock()

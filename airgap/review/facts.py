@@ -62,8 +62,13 @@ class FieldFacts:
 
     @property
     def lists_values(self) -> bool:
-        """Whether its values are worth reading one by one: not those of a number or a time."""
-        return self.tally.numbers is None and self.form != "time"
+        """Whether its values are worth reading one by one.
+
+        Not those of a number or a time, nor the first hundred of thousands of UUIDs.
+        """
+        if self.tally.numbers is not None or self.form == "time":
+            return False
+        return self.any_text or not self.tally.others
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,17 +178,20 @@ def _row(one: FieldFacts, *, raw: bool) -> tuple[Cell, ...]:
         marks.append(mark("WHOLE MESSAGE", "warn"))
     why = (el("span", one.why), el("br"), el("span", f"Can be: {one.form}.", class_="soft"))
     name = (el("code", one.path), *((el("br"), *marks) if marks else ()))
-    return name, why, f"{one.tally.count:,}", one.tally.number, _values(one.tally)
+    return name, why, f"{one.tally.count:,}", one.tally.number, _values(one)
 
 
-def _values(tally: Field) -> Cell:
+def _values(one: FieldFacts) -> Cell:
+    tally = one.tally
     values = list(tally.values.values())
     if len(values) == 1:
         return (el("span", f"always {values[0].shown}"), *_sum(tally))
-    if len(values) <= _FEW:
+    if one.lists_values and len(values) <= _FEW:
         items = (el("li", f"{v.shown} ({v.count:,})") for v in values)
         return (el("ul", *items, class_="few"), *_sum(tally))
     low, high = tally.range or ("", "")
+    if not one.lists_values:
+        return (el("span", f"{low} .. {high}"), *_sum(tally))
     listed = [el("li", f"{v.shown} ({v.count:,})") for v in values]
     if tally.others:
         rest = plural(tally.others, "place")

@@ -122,9 +122,7 @@ def _field(one: FieldFacts, *, raw: bool) -> list[str]:
     lines = wrapped(f"{one.path}{marks}", "  ", "      ")
     lines += wrapped(one.why, "      ") if one.why else []
     lines += wrapped(f"Can be: {one.form}.", "      ")
-    listed = (
-        one.lists_values and len(one.tally.values) > 1 and (one.any_text or not one.tally.others)
-    )
+    listed = one.lists_values and len(one.tally.values) > 1
     line = one.tally.line(ranged=not listed)
     lines += wrapped(f"{plural(one.tally.count, 'time')}; {line}", "      ")
     if listed:

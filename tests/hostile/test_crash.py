@@ -183,7 +183,7 @@ def test_kill_9_at_random_moments_under_every_fault_loses_nothing_and_counts_not
     world.fill(Size(16, 2, 16))
     rough_scenario(world, "short 1", runs=12)
     assert world.totals["kills"] >= 3
-    assert world.totals["requests"] >= 20  # how many depends on the machine; that they are many does not
+    assert world.totals["requests"] >= 20  # many; how many depends on the machine
     assert sum(name.startswith("fault: ") for name in world.totals) >= 8
 
 
