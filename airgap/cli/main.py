@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cat": ("airgap.cli.cat", "Print a bundle's records as JSON lines."),
     "verify": ("airgap.cli.verify", "Check bundles and receipts, and act on nothing."),
     "review": ("airgap.cli.review", "Show everything that leaves in a bundle."),
+    "fields": ("airgap.cli.fields", "Show every field that can leave, and why."),
     "countersign": ("airgap.cli.countersign", "Approve of a bundle, or deny it."),
     "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
     "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),

@@ -11,6 +11,7 @@ from airgap import timestamps
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.charts import Series, bucketed
 from airgap.credentials import redact
+from airgap.dictionary import form as form_of
 from airgap.records import Record, Totals, note_window
 from airgap.review.tally import Field, Path, fields, path_text
 from airgap.text import plural
@@ -375,7 +376,7 @@ def _field_facts(
         named = part in found.get("properties", {})
         found = found["properties"][part] if named else rest if isinstance(rest, dict) else {}
     text = path_text(path)
-    form, any_text = _form(found)
+    form, any_text = form_of(found)
     return FieldFacts(
         path=text,
         why=str(found.get("description", ""))
@@ -388,24 +389,3 @@ def _field_facts(
         in_map=in_map,
         tally=tally,
     )
-
-
-def _form(schema: JsonObject) -> tuple[str, bool]:
-    """Return what a schema lets a value be, and whether that is any text."""
-    types = schema.get("type", [])
-    kinds = [types] if isinstance(types, str) else list(types)
-    if "enum" in schema:
-        return f"one of {', '.join(map(str, schema['enum']))}", False
-    if schema.get("format") == "date-time":
-        return "time", False
-    if schema.get("format") == "uuid":
-        return "UUID" + (" or nothing" if "null" in kinds else ""), False
-    if "string" in kinds:
-        if "pattern" in schema:
-            return "text of one form", False
-        return f"any text of up to {schema.get('maxLength', 0):,} characters", True
-    if schema.get("maxItems") == 0:
-        return "an empty list", False
-    return {"integer": "whole number", "boolean": "true or false"}.get(
-        "".join(kinds[:1]), "".join(kinds[:1]) or "value"
-    ), False

@@ -127,6 +127,7 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
         ("verify", *home, site.stick),
         ("status", *home),
         ("media", "list"),
+        ("fields",),
         ("recipient", "generate", *home, "--no-passphrase"),
         ("recipient", "list", *home),
         ("recipient", "fingerprint", *home, "default"),

@@ -25,7 +25,7 @@ LAYERS = [
         "airgap.pagestyle",
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes", "airgap.pages"),
-    ("airgap.charts",),
+    ("airgap.charts", "airgap.dictionary"),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
     ("airgap.causes", "airgap.calendars"),
     ("airgap.sightings", "airgap.readback"),

@@ -6,7 +6,7 @@ from servers import always, answer, serving
 from support import LICENSE, every_command, report, run
 
 _LOOKING = {
-    "inspect", "cat", "verify", "status", "report", "rehearse", "demo",
+    "inspect", "cat", "verify", "status", "report", "fields", "rehearse", "demo",
     "key list", "key fingerprint", "trust list", "recipient list", "recipient fingerprint",
     "ledger list", "ledger show",
     "receipt code", "audit verify", "audit show", "media list",
