@@ -15,6 +15,19 @@ from airgap.replay.rehearsal import RehearsalBeacon
 settings.register_profile("airgap", deadline=None)
 settings.load_profile("airgap")
 
+# Begun first, so that both workers end together; the others are quick, whoever takes them.
+LONG = (
+    "test_langgraph_server.py",
+    "test_demo.py",
+    "test_model.py",
+    "test_crash.py",
+    "test_kill.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session")
 def schemas() -> catalog.Catalog:

@@ -19,7 +19,7 @@ def pages(tmp_path_factory):
     allow = ("--allow", "usage_report/tags/site.cost_centre")
     site.collect(values[:3], *allow)
     site.export()
-    site.collect([*values[3:], *(transaction(n) for n in range(120))], *allow,
+    site.collect([*values[3:], *(transaction(n) for n in range(5))], *allow,
                  "--license-file", site.license_file)  # fmt: skip
     site.export()
     first, second = (site.stick / f"{SOURCE}-00000{n}.airgap" for n in (1, 2))
@@ -39,8 +39,14 @@ def browser():
 
 
 @needs_axe
-@pytest.mark.parametrize("name", ["review", "slip", "report"])
-@pytest.mark.parametrize("how", ["desktop", "dark", "phone", "paper"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("review", how) for how in ("desktop", "dark", "phone", "paper")),
+        *(("report", how) for how in ("desktop", "dark", "phone")),
+        *(("slip", how) for how in ("desktop", "dark")),
+    ],
+)
 def test_axe_finds_nothing_against_a_page(browser, pages, name, how):
     page = browser.open(pages[name], width=390 if how == "phone" else 1280, dark=how == "dark")
     if how == "paper":
