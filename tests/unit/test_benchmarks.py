@@ -45,3 +45,20 @@ def test_the_benchmark_of_keys_compares_both_algorithms_and_every_way_to_seal(tm
     assert sizes == sorted(sizes)
     assert len(found) == 15
     assert all(value > 0 for value in found.values())
+
+
+def test_the_benchmark_of_starting_up_measures_every_command_beside_an_empty_python(tmp_path):
+    figures = tmp_path / "figures.json"
+    script = REPOSITORY / "tests" / "benchmarks" / "startup.py"
+    done = subprocess.run(
+        [sys.executable, script, "--rounds", "1", "--json", figures],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(figures.read_text())
+    assert next(iter(found)) == "python -c pass"
+    assert {"airgap --help", "airgap verify BUNDLE"} <= found.keys()
+    assert all(f"`{name}`" in done.stdout for name in found)
