@@ -195,6 +195,12 @@ class Catalog:
         found: JsonObject = json.loads(self._root.joinpath("tables.json").read_bytes())["tables"]
         return found
 
+    @cached_property
+    def profiles(self) -> Mapping[str, JsonObject]:
+        """The profiles that airgap brings along, by name, as ``profiles.json`` describes them."""
+        found: JsonObject = json.loads(self._root.joinpath("profiles.json").read_bytes())
+        return cast("Mapping[str, JsonObject]", found["profiles"])
+
     @property
     def regular(self) -> frozenset[str]:
         """The kinds that an installation that runs reports at all times."""

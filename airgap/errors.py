@@ -2,6 +2,7 @@
 
 AirgapError                 1  unexpected
 ├── UsageError              2  the command was not called as it can be
+│   └── NoHomeError         2  there is no home in the folder
 ├── InputRefusedError       3  a record or file breaks a schema, or holds an unknown name
 ├── TrustError              4  signature, key, role, source or credential
 │   └── SealedError         4  sealed, and the key that opens it is not to be had here
@@ -70,6 +71,10 @@ class UsageError(AirgapError):
 
     exit_code = 2
     next_step = "see the command's --help"
+
+
+class NoHomeError(UsageError):
+    """There is no home in the folder."""
 
 
 class InputRefusedError(AirgapError):

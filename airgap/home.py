@@ -1,15 +1,14 @@
 """A home: the folder in which one side keeps its configuration, keys, trust store and database."""
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from airgap.errors import UsageError
+from airgap import catalog, configuration, settings
+from airgap.errors import NoHomeError, UsageError
 from airgap.files import sync_folder, write_atomically
-from airgap.text import printable
 from airgap.trust import keys
 from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
 
@@ -19,10 +18,13 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
 """Names that Windows takes for devices, whatever follows a full stop (its "Naming Files" page)."""
 
+_LARGEST = 256 * 1024
+
 Side = Literal["isolated", "workstation"]
 
 _TEMPLATE = """\
 # airgap.toml: what this home is. Flags win over AIRGAP_... variables, those over this file.
+# airgap config show --origin: what is in effect, and why. airgap config check: every mistake in here.
 side = "{side}"
 name = "{name}"
 
@@ -75,6 +77,8 @@ class Home:
         """
         own = self.path / "ledger.sqlite"
         chosen = self.settings.get("ledger")
+        if isinstance(chosen, dict):  # beside the tables of the ledger's commands
+            chosen = cast("dict[str, str]", chosen).get("path")
         if chosen is None:
             return own
         shared = (self.path / Path(chosen).expanduser()).resolve()
@@ -255,39 +259,42 @@ def open_home(path: Path) -> Home:
     Raises:
         UsageError: there is none, or its configuration is not valid.
     """
-    file = path / "airgap.toml"
+    text = read_settings(path)
+    file = path / configuration.FILE
+    values = configuration.parse(text, where=str(file))
+    schemas = catalog.load()
+    found = settings.mistakes(values, schemas)
+    if found:
+        schema = schemas.schema(settings.SCHEMA)
+        raise configuration.refusal(found, configuration.lines(text), schema, where=str(file))
+    return Home(path, values["side"], values["name"], values)
+
+
+def read_settings(path: Path) -> str:
+    """Return the text of a home's configuration file.
+
+    Raises:
+        NoHomeError: there is none.
+        UsageError: it can't be read, or is too large.
+    """
+    file = path / configuration.FILE
     try:
-        settings = tomllib.loads(file.read_text("utf-8"))
+        with file.open("rb") as stream:
+            data = stream.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise UsageError(
+                "the configuration is too large", where=str(file), expected=f"{_LARGEST} bytes"
+            )
+        return data.decode("utf-8")
     except FileNotFoundError:
-        raise UsageError(
+        raise NoHomeError(
             "there is no airgap home here",
             where=str(path),
             hint="airgap init --source NAME on the isolated host, "
             "airgap init --workstation NAME on the connected one; or name it with --home",
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the configuration can't be read: {error}", where=str(file)) from None
-    side, name = settings.get("side"), settings.get("name")
-    if side not in ("isolated", "workstation") or not isinstance(name, str):
-        raise UsageError(
-            "the configuration does not say which side this is",
-            where=str(file),
-            expected='side = "isolated" or "workstation", and a name',
-            found=printable(f"side = {side!r}, name = {name!r}"),
-        )
-    ledger = settings.get("ledger", "x")
-    if not isinstance(ledger, str) or not ledger or "\0" in ledger:
-        raise UsageError(
-            "the configuration's ledger is not a path", where=str(file), expected='ledger = "/path"'
-        )
-    contact = settings.get("contact", "x")
-    if not isinstance(contact, str) or len(contact) > 200:
-        raise UsageError(
-            "the configuration's contact is not a short text",
-            where=str(file),
-            expected='contact = "night desk, +49 ..."',
-        )
-    return Home(path, side, name, settings)
 
 
 def passphrase_from(

@@ -55,7 +55,13 @@ def _verify(out: Output, home_path: Path, head: str | None) -> None:
 
 
 @airgap_command("show")
-@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option(
+    "--last",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="How many of the newest entries.",
+)
 def _show(out: Output, home_path: Path, last: int) -> None:
     """Show the newest entries.
 

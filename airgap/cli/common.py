@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from airgap import catalog, credentials
-from airgap.errors import AirgapError, MediumError, UsageError
+from airgap import catalog, credentials, settings
+from airgap.configuration import options_of
+from airgap.errors import AirgapError, MediumError, NoHomeError, UsageError
 from airgap.findings import Finding
 from airgap.home import Home, open_home, passphrase_from
 from airgap.records import Totals
+from airgap.settings import Setting
 from airgap.text import printable
 from airgap.trust.keys import Passphrase
 from airgap.unsealing import Unsealer
@@ -178,7 +181,7 @@ def _redact(text: str) -> str:
 
 
 def airgap_command(
-    name: str, *, home: bool = True, audited: bool = False
+    name: str, *, home: bool = True, audited: bool = False, configured: bool = True
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator that makes a command with the options that every command has.
 
@@ -186,6 +189,7 @@ def airgap_command(
         name: the command's name.
         home: whether it works on a home.
         audited: whether it changes something, and so is kept in the home's audit log.
+        configured: whether options have defaults in the home's ``airgap.toml``, which is checked.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -209,13 +213,14 @@ def airgap_command(
         made = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(made)
         if home:
             made = home_option(made)
-        return click.command(name, cls=_Configured)(made)
+        cls = _Configured if home and configured else AirgapCommand
+        return click.command(name, cls=cls)(made)
 
     return decorate
 
 
 class _Configured(AirgapCommand):
-    """Takes defaults from the home's ``airgap.toml``: flag, then environment, then that file."""
+    """Takes defaults from the environment, the home's ``airgap.toml`` and profiles."""
 
     def make_context(
         self,
@@ -224,53 +229,94 @@ class _Configured(AirgapCommand):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """See click.Command."""
-        if parent is None or parent.parent is None:
-            extra.setdefault("default_map", self._defaults(args))
-        return super().make_context(info_name, args, parent, **extra)
-
-    def _defaults(self, args: list[str]) -> dict[str, Any]:
-        """Return the defaults of this command's table.
+        """See click.Command.
 
         Raises:
-            click.UsageError: the table names an option that is not there, or gives it a value of
-                another type.
+            AirgapError: something in ``airgap.toml`` can't be meant, wherever in the file; not
+                where only help is asked for.
         """
-        name = self.name or ""
-        chosen = next((args[i + 1] for i, a in enumerate(args[:-1]) if a == "--home"), None)
-        chosen = chosen or next((a[7:] for a in args if a.startswith("--home=")), None)
+        words = _words(info_name, parent)
+        named = options_of(catalog.load().schema(settings.SCHEMA), words)
+        options = {setting_of(p): p for p in self.params if isinstance(p, click.Option)}
+        for name, entry in named.items():
+            if name in options:
+                options[name].envvar = entry["x-environment"] or None
+        if extra.get("resilient_parsing") or {"--help", "-h"} & set(args):
+            return super().make_context(info_name, args, parent, **extra)
+        found = self._settings(words, args)
+        values = {s.name: s.value for s in found if s.origin in ("file", "profile")}
+        values |= {s.name: s.value for s in found if s.name == "profile"}
+        extra["default_map"] = {
+            str(options[name].name): value for name, value in values.items() if value is not None
+        }
         try:
-            home = open_home(Path(chosen) if chosen else default_home())
-        except AirgapError:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.BadParameter as error:
+            origin = _origin_of(error, found)
+            if origin is None:
+                raise
+            text = f"{error.message} (from {origin})"
+            raise click.BadParameter(text, error.ctx, error.param, error.param_hint) from None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click.Command; says where defaults can be set."""
+        super().format_epilog(ctx, formatter)
+        words = _words(ctx.info_name, ctx.parent)
+        named = options_of(catalog.load().schema(settings.SCHEMA), words)
+        if named:
+            variable = "_".join(("AIRGAP", *words)).upper()
+            formatter.write_paragraph()
+            formatter.write_text(
+                f"Defaults: {variable}_OPTION in the environment, then [{'.'.join(words)}] of "
+                "airgap.toml; see airgap config show."
+            )
+
+    def _settings(self, words: tuple[str, ...], args: list[str]) -> list[Setting]:
+        given = self._given(args)
+        path = given.get("home_path")
+        try:
+            file = open_home(Path(path) if path else default_home()).settings
+        except NoHomeError:
+            file = {}
+        schemas = catalog.load()
+        profile = settings.chosen_profile(words, file, schemas, os.environ, given.get("profile"))
+        return settings.in_effect(words, file, schemas, os.environ, profile)
+
+    def _given(self, args: list[str]) -> dict[str, Any]:
+        """Return the options on the command line, unconverted; what can't be read says nothing yet."""
+        context = click.Context(self, resilient_parsing=True)
+        try:
+            return self.make_parser(context).parse_args(list(args))[0]
+        except click.UsageError:
             return {}
-        table = home.settings.get(name, {})
-        options = {p.name: p for p in self.params if isinstance(p, click.Option)}
-        if not isinstance(table, dict):
-            raise click.UsageError(f"{home.path / 'airgap.toml'}: {name} is not a table")
-        for option, value in table.items():
-            parameter = options.get(option)
-            if parameter is None or option in ("home_path", "as_json"):
-                raise click.UsageError(
-                    f"{home.path / 'airgap.toml'}: [{name}] has an unknown option {printable(option)!r}"
-                )
-            if not _fits(parameter, value):
-                raise click.UsageError(
-                    f"{home.path / 'airgap.toml'}: [{name}] {option} has a value of another type"
-                )
-        return cast("dict[str, Any]", table)
 
 
-def _fits(parameter: click.Option, value: object) -> bool:
-    """Tell whether a value of a configuration file can be an option's."""
-    if parameter.multiple:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if parameter.is_flag:
-        return isinstance(value, bool)
-    if isinstance(parameter.type, click.IntRange):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(parameter.type, click.FloatRange):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str)
+def _words(info_name: str | None, parent: click.Context | None) -> tuple[str, ...]:
+    """Return the words of a command behind ``airgap``."""
+    words = [info_name or ""]
+    while parent is not None and parent.parent is not None:
+        words.insert(0, parent.info_name or "")
+        parent = parent.parent
+    return tuple(words)
+
+
+def _origin_of(error: click.BadParameter, found: list[Setting]) -> str | None:
+    """Return where a value comes from that an option can't have; None where it was typed."""
+    if error.ctx is None or not isinstance(error.param, click.Option):
+        return None
+    source = error.ctx.get_parameter_source(error.param.name or "")
+    if source not in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
+        return None
+    name = setting_of(error.param)
+    one = next(s for s in found if s.name == name)
+    if one.origin == "file":
+        return f"{one.path} in airgap.toml"
+    return f"profile {one.source}" if one.origin == "profile" else str(one.source)
+
+
+def setting_of(option: click.Option) -> str:
+    """Return what an option is called in ``airgap.toml``: its long name with underscores."""
+    return max(option.opts, key=len).removeprefix("--").replace("-", "_")
 
 
 def default_home() -> Path:

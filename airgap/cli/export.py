@@ -46,7 +46,11 @@ from airgap.trust.keys import fingerprint
     help="Largest file, as far as the stick holds such; more records give more bundles.",
 )
 @click.option(
-    "--compression", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True
+    "--compression",
+    type=click.Choice(["zstd", "none"]),
+    default="zstd",
+    show_default=True,
+    help="How records are compressed.",
 )
 @click.option(
     "--no-usage",

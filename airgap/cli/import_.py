@@ -57,6 +57,11 @@ from airgap.text import plural
     "--with-answers", is_flag=True, help="Put tokens and organization ids into the receipt."
 )
 @click.option(
+    "--profile",
+    metavar="NAME",
+    help="Where the beacon is and how it is reached: us, eu, or one of airgap.toml.",
+)
+@click.option(
     "--beacon-url",
     envvar="AIRGAP_BEACON_URL",
     help="Base URL of the beacon, where it is not the documented one.",
@@ -64,7 +69,7 @@ from airgap.text import plural
 @click.option(
     "--api-url",
     envvar="AIRGAP_API_URL",
-    help="Base URL of the API, for instance https://eu.api.smith.langchain.com.",
+    help="Base URL of the API, where it is not the documented one.",
 )
 @click.option(
     "--dialect",
@@ -107,6 +112,7 @@ def command(
     home_path: Path,
     paths: tuple[Path, ...],
     receipt_to: Path | None,
+    profile: str | None,
     beacon_url: str | None,
     api_url: str | None,
     dialect: tuple[str, ...],
@@ -160,6 +166,10 @@ def command(
         clock=timestamps.system_clock,
     )
     out.findings(plan.trust.findings(timestamps.system_clock()))
+    if profile is not None:
+        out.say(
+            f"Profile {printable(profile)}: {', '.join(map(printable, plan.routes.bases.values()))}"
+        )
     watcher = view.Watcher(out)
     if dry_run:
         _dry_run(out, plan, watcher)

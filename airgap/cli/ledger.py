@@ -73,7 +73,13 @@ def _digits(text: str, *, everything: bool) -> str:
     type=click.Choice(["in_doubt", "dead", "waiting", "delivered"]),
     help="Only this state; default: in doubt and dead.",
 )
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="Most records shown.",
+)
 def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
     """Show records in doubt and dead letters.
 

@@ -5,10 +5,12 @@ import io
 import json
 import os
 import sys
+from typing import Any
 
 import click
 
 from airgap import __version__
+from airgap.errors import AirgapError
 from airgap.text import printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -41,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Commands in the order of the journey: module, and the line that ``--help`` shows."""
 
+_TYPED = "airgap.typed"
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -56,6 +60,21 @@ class LazyGroup(click.Group):
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Command."""
+        ctx.meta[_TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click.Group; says what is wrong with the configuration before a command runs."""
+        try:
+            return super().invoke(ctx)
+        except AirgapError as error:
+            from airgap.cli.common import show_error
+
+            show_error(error, as_json="--json" in ctx.meta[_TYPED])
+            ctx.exit(error.exit_code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click.Group; the table above holds what is needed."""

@@ -30,7 +30,14 @@ def command() -> None:
 
 @airgap_command("add", audited=True)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--role", "roles", multiple=True, required=True, type=click.Choice(_ROLES))
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    required=True,
+    type=click.Choice(_ROLES),
+    help="What it may sign as; may be repeated.",
+)
 @click.option("--source", "sources", multiple=True, help="Source that it may sign for; or '*'.")
 @click.option("--from", "not_before", type=Moment(), help="Refuse files made before this.")
 @click.option("--until", "not_after", type=Moment(), help="Refuse files made from then on.")
@@ -258,8 +265,20 @@ def _policy() -> None:
 
 @airgap_command("set", audited=True)
 @click.option("--source", default=ANY_SOURCE, show_default=True, help="For this source's bundles.")
-@click.option("--exporters", type=click.IntRange(1, 8), default=1, show_default=True)
-@click.option("--reviewers", type=click.IntRange(0, 8), default=0, show_default=True)
+@click.option(
+    "--exporters",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="How many must sign.",
+)
+@click.option(
+    "--reviewers",
+    type=click.IntRange(0, 8),
+    default=0,
+    show_default=True,
+    help="How many must approve.",
+)
 def _set(out: Output, home_path: Path, source: str, exporters: int, reviewers: int) -> None:
     """Demand that so many exporters sign a bundle and so many reviewers approve of it.
 

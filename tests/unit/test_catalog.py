@@ -52,7 +52,7 @@ def test_every_schema_is_a_valid_schema_with_only_known_keywords(name):
     known = set(
         "$schema $id title description type properties required additionalProperties propertyNames"
         " maxProperties minProperties items minItems maxItems uniqueItems enum const pattern format"
-        " minLength maxLength minimum maximum examples".split()
+        " minLength maxLength minimum maximum examples anyOf default x-environment".split()
     )
 
     def walk(part):
@@ -62,6 +62,8 @@ def test_every_schema_is_a_valid_schema_with_only_known_keywords(name):
         for key in ("additionalProperties", "propertyNames", "items"):
             if isinstance(part.get(key), dict):
                 walk(part[key])
+        for inner in part.get("anyOf", ()):
+            walk(inner)
 
     walk(schema)
 
