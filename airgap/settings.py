@@ -3,7 +3,9 @@
 Flags come before all of these; they are given when a command is run, and are not looked at here.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -163,7 +165,8 @@ def in_effect(
     for name, schema in options_of(catalog.schema(SCHEMA), words).items():
         variable = next((v for v in schema["x-environment"] if environ.get(v)), None)
         if variable is not None:
-            found.append(Setting(words, name, environ[variable], "environment", variable))
+            value = from_text(name, environ[variable], schema)
+            found.append(Setting(words, name, value, "environment", variable))
         elif name in table:
             found.append(Setting(words, name, table[name], "file", (*words, name)))
         elif profile is not None and name in profile.settings:
@@ -173,6 +176,19 @@ def in_effect(
         else:
             found.append(Setting(words, name, schema.get("default"), "default"))
     return found
+
+
+def from_text(name: str, text: str, schema: JsonObject) -> Any:
+    """Return the value of a variable as its option reads it: lists are parted by blanks, files by colons."""
+    type_ = schema["type"]
+    if type_ == "array":
+        return [part for part in text.split(os.pathsep if name.endswith("_file") else None) if part]
+    if type_ == "boolean":
+        return text.strip().lower() in ("1", "true", "t", "yes", "y", "on")
+    if type_ in ("integer", "number"):
+        with suppress(ValueError):
+            return int(text) if type_ == "integer" else float(text)
+    return text
 
 
 def mistakes(settings: Mapping[str, Any], catalog: Catalog) -> list[configuration.Mistake]:

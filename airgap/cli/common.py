@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from airgap import catalog, credentials, settings
+from airgap.cli import completing
 from airgap.configuration import options_of
 from airgap.errors import AirgapError, MediumError, NoHomeError, UsageError
 from airgap.findings import Finding
@@ -365,6 +366,7 @@ def key_option(function: _F) -> _F:
     return click.option(
         "--key",
         "key_choice",
+        shell_complete=completing.keys,
         help="Key to sign with: a name from `airgap key list`, or a key file.",
     )(function)
 

@@ -7,6 +7,7 @@ import click
 
 from airgap import catalog, export, exporting, media, timestamps, unsealing
 from airgap.bundle.layout import Compression
+from airgap.cli import completing
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -59,11 +60,12 @@ from airgap.trust.keys import fingerprint
     help="Declare, signed, that there was nothing to report in this time (UTC).",
 )
 @click.option(
-    "--of", "kinds", multiple=True, metavar="KIND", help="With --no-usage: only this kind."
+    "--of", "kinds", multiple=True, metavar="KIND", shell_complete=completing.kinds, help="With --no-usage: only this kind."
 )
 @click.option(
     "--seal-to",
     multiple=True,
+    shell_complete=completing.recipients,
     metavar="RECIPIENT",
     help="Encrypt new bundles to a key of `airgap recipient list`, by name or fingerprint; may be "
     "repeated.",
@@ -80,6 +82,7 @@ from airgap.trust.keys import fingerprint
     "--key",
     "key_choices",
     multiple=True,
+    shell_complete=completing.keys,
     help="Key to sign with: a name from `airgap key list`, or a key file; may be repeated.",
 )
 @passphrase_option

@@ -8,6 +8,7 @@ import click
 
 from airgap import catalog, timestamps
 from airgap.arrivals import approvals_beside, files_to_read, trust_of
+from airgap.cli import completing
 from airgap.cli import import_view as view
 from airgap.cli.common import (
     Output,
@@ -59,6 +60,7 @@ from airgap.text import plural
 @click.option(
     "--profile",
     metavar="NAME",
+    shell_complete=completing.profiles,
     help="Where the beacon is and how it is reached: us, eu, or one of airgap.toml.",
 )
 @click.option(

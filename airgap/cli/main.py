@@ -5,7 +5,8 @@ import io
 import json
 import os
 import sys
-from typing import Any
+from contextlib import redirect_stderr, suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -38,6 +39,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": ("airgap.cli.report", "Say what was delivered when, also as CSV and HTML."),
     "audit": ("airgap.cli.audit", "Read and check the log of what was done."),
+    "config": ("airgap.cli.config", "Show and check what airgap.toml and the environment set."),
+    "completion": ("airgap.cli.completion", "Print the script for a shell's completion."),
+    "man": ("airgap.cli.man", "Write manual pages."),
     "rehearse": ("airgap.cli.rehearse", "Run a beacon on this machine, to practise with."),
     "demo": ("airgap.cli.demo", "Show the whole journey on this machine."),
 }
@@ -76,6 +80,12 @@ class LazyGroup(click.Group):
             show_error(error, as_json="--json" in ctx.meta[_TYPED])
             ctx.exit(error.exit_code)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """See click.Command; as ``format_commands``, without importing what is offered."""
+        names = [n for n in COMMANDS if n.startswith(incomplete)]
+        offered = [CompletionItem(name, help=COMMANDS[name][1]) for name in names]
+        return [*offered, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click.Group; the table above holds what is needed."""
         with formatter.section("Commands, in the order of the journey"):
@@ -102,8 +112,17 @@ def cli() -> None:
     """
 
 
+def _complete() -> NoReturn:
+    """Answer a shell that asks what to offer; say nothing else, whatever happens."""
+    with redirect_stderr(io.StringIO()), suppress(Exception, SystemExit):
+        cli.main(prog_name="airgap")
+    sys.exit(0)
+
+
 def main() -> None:
     """Run the command line and exit; Ctrl-C exits with 130."""
+    if "_AIRGAP_COMPLETE" in os.environ:
+        _complete()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -34,7 +34,7 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
         lambda text: credentials.redact(text, schemas),
     )
     given = {
-        name: _plain(value, file=name.endswith("_file"))
+        name: plain(value, file=name.endswith("_file"))
         for name, value in ctx.params.items()
         if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
         and name not in _NOT_KEPT
@@ -44,10 +44,10 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
         yield
 
 
-def _plain(value: object, *, file: bool) -> object:
+def plain(value: object, *, file: bool) -> object:
     """Return an option's value as JSON keeps it; no more of a URL than where it leads."""
     if isinstance(value, list | tuple):
-        return [_plain(item, file=file) for item in value]
+        return [plain(item, file=file) for item in value]
     if isinstance(value, datetime):
         return timestamps.to_text(value)
     if isinstance(value, bool | int | float):
