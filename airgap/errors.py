@@ -15,7 +15,7 @@ AirgapError                 1  unexpected
 └── InterruptedRunError   130  stopped by the operator
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class AirgapError(Exception):
@@ -142,3 +142,29 @@ class InterruptedRunError(AirgapError):
 
     exit_code = 130
     next_step = "run the command again; it goes on where it stopped"
+
+
+EXIT_CODES: Mapping[int, tuple[str, str]] = {
+    0: ("done", ""),
+    1: ("unexpected", "report it"),
+    2: ("usage", "see the command's `--help`"),
+    3: (
+        "input refused: schema, unknown field, not a file",
+        "correct it at its source, or `--allow` the name",
+    ),
+    4: ("signature, key or credential", "compare fingerprints; `airgap trust list`"),
+    5: ("damaged or inconsistent", "copy the file again"),
+    6: (
+        "partly delivered: dead letters, in doubt, refused credential",
+        "`airgap ledger list`",
+    ),
+    7: ("beacon unreachable, or it is not the beacon", "`airgap import --resume`"),
+    8: ("medium: space, permissions, read-back", "another stick; nothing is lost"),
+    9: (
+        "two bundles claim one place in the chain, a clock went back, or a gap under `--strict`",
+        "find out which host is right",
+    ),
+    10: ("the last confirmed report is overdue (`status --check`)", "`airgap status`"),
+    130: ("interrupted", "run it again; it goes on"),
+}
+"""Every exit status of every command: what it means, and what to do. README and man pages show this."""

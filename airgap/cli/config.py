@@ -57,7 +57,9 @@ def _show(out: Output, home_path: Path, words: tuple[str, ...], *, origin: bool)
         profile = settings.chosen_profile(one, home.settings, schemas, os.environ)
         found += settings.in_effect(one, home.settings, schemas, os.environ, profile)
     rows = [_as_map(one, lines) for one in found]
-    variables = [_variable(name) for name in (*settings.VARIABLES, *_OTHERS) if os.environ.get(name)]
+    variables = [
+        _variable(name) for name in (*settings.VARIABLES, *_OTHERS) if os.environ.get(name)
+    ]
     out.result({"home": str(home_path), "settings": rows, "variables": variables})
     shown = [row for row in rows if words or row["origin"] != "default"]
     lines_of = [(row["setting"], _text(row["value"]), _origin(row)) for row in shown]
@@ -67,7 +69,11 @@ def _show(out: Output, home_path: Path, words: tuple[str, ...], *, origin: bool)
     if words:
         out.say("Nothing was changed.")
     else:
-        others = plural(len(rows) - len(shown), "other setting has its default", "other settings have their defaults")
+        others = plural(
+            len(rows) - len(shown),
+            "other setting has its default",
+            "other settings have their defaults",
+        )
         out.say(f"{others}. Next: airgap config show COMMAND")
 
 

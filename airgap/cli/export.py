@@ -60,7 +60,12 @@ from airgap.trust.keys import fingerprint
     help="Declare, signed, that there was nothing to report in this time (UTC).",
 )
 @click.option(
-    "--of", "kinds", multiple=True, metavar="KIND", shell_complete=completing.kinds, help="With --no-usage: only this kind."
+    "--of",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    shell_complete=completing.kinds,
+    help="With --no-usage: only this kind.",
 )
 @click.option(
     "--seal-to",

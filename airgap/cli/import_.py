@@ -169,9 +169,7 @@ def command(
     )
     out.findings(plan.trust.findings(timestamps.system_clock()))
     if profile is not None:
-        out.say(
-            f"Profile {printable(profile)}: {', '.join(map(printable, plan.routes.bases.values()))}"
-        )
+        out.say(f"Profile {profile}: {', '.join(plan.routes.bases.values())}")
     watcher = view.Watcher(out)
     if dry_run:
         _dry_run(out, plan, watcher)

@@ -6,9 +6,10 @@ import json
 import os
 import sys
 from contextlib import redirect_stderr, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from airgap import __version__
 from airgap.errors import AirgapError

@@ -1,1 +1,46 @@
-"""``airgap man``."""
+"""``airgap man``: manual pages."""
+
+from pathlib import Path
+
+import click
+
+from airgap import catalog
+from airgap.cli.common import Output, airgap_command
+from airgap.errors import UsageError
+from airgap.files import write_atomically
+from airgap.text import plural, printable
+
+
+@airgap_command("man", home=False)
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder that is or gets a manual: pages go to man1 and man5 in it.",
+)
+@click.pass_context
+def command(ctx: click.Context, out: Output, to: Path) -> None:
+    """Write manual pages: one for each command, and airgap.toml(5).
+
+    They are made from the commands themselves, so they fit this release. Pages that are there are
+    written anew; nothing else is touched.
+
+    \b
+    Example:
+      airgap man --to ~/.local/share/man
+    """
+    from airgap.cli.manpage import pages
+
+    made: list[Path] = []
+    for name, text in pages(ctx.find_root().command, catalog.load()).items():
+        folder = to / f"man{name[-1]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the folder can't be made: {error.strerror}", where=printable(str(folder), 300)
+            ) from None
+        write_atomically(folder / name, text.encode(), mode=0o644)
+        made.append(folder / name)
+    out.result({"written": [str(path) for path in made]})
+    out.say(f"Wrote {plural(len(made), 'page')} below {to}. Next: man airgap")

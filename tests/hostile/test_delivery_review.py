@@ -318,7 +318,10 @@ def test_naming_another_ledger_than_the_homes_own_is_refused(site, beacon):
     assert beacon.totals.kinds["usage_report"].records == 1
     for value in ('""', '"a\\u0000b"', "1"):
         file.write_text(f"ledger = {value}\n{text}")
-        assert "ledger in airgap.toml has a value" in run("status", "--home", site.workstation, code=2).output
+        assert (
+            "ledger in airgap.toml has a value"
+            in run("status", "--home", site.workstation, code=2).output
+        )
 
 
 def test_an_outbox_is_no_ledger(site):
