@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import outputs
 from click.testing import CliRunner, Result
 
 from airgap import catalog, home, timestamps
@@ -26,6 +27,10 @@ def run(*arguments: object, code: int | None = 0, stdin: bytes | None = None) ->
     result = CliRunner().invoke(cli, [str(a) for a in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    typed = tuple(str(a) for a in arguments)
+    if "--json" in typed and (result.stdout or result.exit_code != 2):
+        [words] = [c for c in every_command() if typed[: len(c)] == c]
+        outputs.check(words, result.stdout, result.exit_code)
     if code is not None:
         assert result.exit_code == code, f"{arguments}\n{result.output}"
     return result

@@ -118,8 +118,16 @@ def _about(one: Applied) -> str:
 def _as_map(one: Applied) -> dict[str, Any]:
     if one.error is not None:
         return {"path": str(one.path), "error": one.error.as_json()}
-    same = {"path": str(one.path), "receipt_id": one.receipt_id, "new": one.state == "new"}
-    return same | ({"about": _about(one), "changed": one.changed} if same["new"] else {})
+    assert one.manifest is not None
+    return {
+        "path": str(one.path),
+        "receipt_id": one.receipt_id,
+        "source": one.manifest["source"],
+        "sequence": one.manifest["bundle_sequence"],
+        "importer": one.manifest["importer"],
+        "state": one.state,
+        "changed": one.changed,
+    }
 
 
 @airgap_command("pair", audited=True)

@@ -16,7 +16,9 @@ from airgap.errors import AirgapError, InputRefusedError
 
 SCHEMAS = REPOSITORY / "schemas"
 NAMES = sorted(
-    str(p.relative_to(SCHEMAS))[: -len(".schema.json")] for p in SCHEMAS.rglob("*.schema.json")
+    str(p.relative_to(SCHEMAS))[: -len(".schema.json")]
+    for p in SCHEMAS.rglob("*.schema.json")
+    if p.parent.name != "output"
 )
 CATALOG = catalog_module.load()
 
