@@ -21,6 +21,10 @@ from airgap.text import printable
 from airgap.windows import Coverage, Covered, Timeline, from_json, micros, to_json
 
 _VERSION = 3
+LAYOUTS = (2, _VERSION)
+"""Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
+APPLICATION = "aout"
+"""What tells an outbox from other databases; see ``Database``."""
 _SOURCES = """\
 CREATE TABLE source_row (
     table_name TEXT NOT NULL,
@@ -153,7 +157,7 @@ class Outbox:
         self.source = source
         self.catalog = catalog
         self.database = Database(
-            path, _LAYOUT + _SOURCES, _VERSION, application="aout", upgrades={2: _SOURCES}
+            path, _LAYOUT + _SOURCES, _VERSION, application=APPLICATION, upgrades={2: _SOURCES}
         )
         self._connection = self.database.connection
 

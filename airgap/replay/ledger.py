@@ -20,6 +20,7 @@ from airgap.database import Database
 from airgap.errors import DamagedError
 from airgap.records import Record, Totals, lasting_digest, note_window
 from airgap.replay.ledger_layout import (
+    APPLICATION,
     LAYOUT,
     VERSION,
     Added,
@@ -59,7 +60,7 @@ class Ledger:
     def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
         self.catalog = catalog
         self.clock = clock
-        self.database = Database(path, LAYOUT, VERSION, application="aled")
+        self.database = Database(path, LAYOUT, VERSION, application=APPLICATION)
         self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 

@@ -12,6 +12,8 @@ State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
 
 VERSION = 2
+APPLICATION = "aled"
+"""What tells a ledger from other databases; see ``Database``."""
 LAYOUT = """
 CREATE TABLE bundle (
     number INTEGER PRIMARY KEY,

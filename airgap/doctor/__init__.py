@@ -1,0 +1,1 @@
+"""Checks of a home and its machine: nothing is changed, and each finding has its cure."""

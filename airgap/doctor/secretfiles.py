@@ -1,0 +1,119 @@
+"""Files of credentials and passphrases that airgap.toml names. Of a key, only its fingerprint is said."""
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from airgap import credentials
+from airgap.doctor.findings import Finding, ok, warning, wrong
+from airgap.doctor.scene import Scene
+from airgap.errors import AirgapError
+from airgap.text import printable
+from airgap.trust import keys
+
+_CREDENTIALS = {"license_file": "license", "api_key_file": "api_key"}
+_SECRETS = (
+    "passphrase_file",
+    "sealing_passphrase_file",
+    "new_passphrase_file",
+    "token_file",
+    "tls_key",
+    "secret_file",
+)
+_VARIABLES = {"AIRGAP_LICENSE_KEY": "license", "AIRGAP_API_KEY": "api_key"}
+
+
+def look(scene: Scene) -> Iterator[Finding]:
+    """Look at each file of a key, passphrase or token that the configuration names."""
+    named = sorted(
+        {
+            (option, path, f"[{table}] {option}")
+            for table, options in scene.tables.items()
+            for option, value in options.items()
+            if option in _CREDENTIALS or option in _SECRETS
+            for path in (value if isinstance(value, list) else [value])
+            if isinstance(path, str)
+        }
+    )
+    for option, path, place in named:
+        yield from one(Path(path), option, place)
+    if not named:
+        yield ok("credentials.files", "airgap.toml names none")
+
+
+def one(path: Path, option: str, place: str) -> Iterator[Finding]:
+    """Look at one file.
+
+    Args:
+        path: the file.
+        option: what names it; says what it holds.
+        place: table and option, for the message.
+    """
+    shown = f"{printable(str(path), 300)}, {place}"
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        said = _content(path, option)
+    except (AirgapError, OSError, ValueError) as error:
+        yield wrong(
+            "credentials.files",
+            error.message if isinstance(error, AirgapError) else f"it can't be read: {_plain(error)}",
+            where=shown,
+            expected="one line of text, the key"
+            if option in _CREDENTIALS
+            else "a file that this user can read",
+            cure="correct the path in airgap.toml, or the file's permissions and content",
+        )
+        return
+    if mode & 0o007:
+        yield wrong(
+            "credentials.files",
+            f"everybody on this machine can read or change it: mode {mode:04o}",
+            where=shown,
+            expected="mode 0600, or 0640 with a group of its own",
+            cure=f"chmod o-rwx {path}; if others may have read it, have the key replaced",
+        )
+    elif mode & 0o020:
+        yield warning(
+            "credentials.files",
+            f"its group can change it: mode {mode:04o}",
+            where=shown,
+            expected="mode 0600, or 0640 with a group of its own",
+            cure=f"chmod g-w {path}",
+        )
+    else:
+        yield ok("credentials.files", f"{said}, mode {mode:04o}", shown)
+
+
+def variables(scene: Scene) -> Iterator[Finding]:
+    """Look at the variables that hold keys."""
+    there = {n: v for n in _VARIABLES if (v := scene.environment.get(n, "").strip())}
+    for name, value in there.items():
+        kind = _VARIABLES[name]
+        try:
+            credentials.check(kind, value, where=name)
+        except AirgapError as error:
+            yield wrong(
+                "credentials.environment",
+                error.message,
+                where=name,
+                expected=error.expected,
+                cure="correct the variable, or name a file with "
+                f"--{'license' if kind == 'license' else 'api-key'}-file",
+            )
+        else:
+            yield ok("credentials.environment", credentials.fingerprint(kind, value), name)
+    if not there:
+        yield ok("credentials.environment", "neither is set")
+
+
+def _content(path: Path, option: str) -> str:
+    kind = _CREDENTIALS.get(option)
+    if kind is not None:
+        secret = credentials.read_secret_file(str(path), kind=kind)
+        return credentials.fingerprint(kind, secret)
+    data = keys.read_small(path, option.replace("_", " "))
+    return "readable" if data.strip() else "readable, and empty"
+
+
+def _plain(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "no path"
