@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("airgap.cli.config", "Show and check what airgap.toml and the environment set."),
     "completion": ("airgap.cli.completion", "Print the script for a shell's completion."),
     "man": ("airgap.cli.man", "Write manual pages."),
+    "doctor": (
+        "airgap.cli.doctor",
+        "Examine the home and this machine; each finding with its cure.",
+    ),
     "rehearse": ("airgap.cli.rehearse", "Run a beacon on this machine, to practise with."),
     "demo": ("airgap.cli.demo", "Show the whole journey on this machine."),
 }

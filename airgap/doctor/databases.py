@@ -216,7 +216,7 @@ def _receipts(home: Home) -> list[str]:
 
 def _names(folder: Path, suffix: str) -> list[str]:
     try:
-        found = os.listdir(folder)
+        found = [path.name for path in folder.iterdir()]
     except OSError:
         return []
     return sorted(n for n in found if n.endswith(suffix) and not n.startswith("."))

@@ -127,7 +127,9 @@ def trusted(
         return
     entries = [store.keys.get(key.key_id) for key in own.values()]
     if any(entry is not None and _can_sign(entry, "reviewer", now) for entry in entries):
-        yield ok("keys.trusted", "this home holds a reviewer's key, and none that exports or imports")
+        yield ok(
+            "keys.trusted", "this home holds a reviewer's key, and none that exports or imports"
+        )
         return
     yield wrong(
         "keys.trusted",
@@ -253,8 +255,7 @@ def _half(path: Path, sort: _Sort, private: Any) -> Iterator[Finding]:
     elif private.public.key_id != public.key_id:
         yield wrong(
             "keys.pair",
-            "the public key is not the one of the private key beside it: "
-            f"{public.fingerprint}",
+            f"the public key is not the one of the private key beside it: {public.fingerprint}",
             where=str(path),
             expected=private.public.fingerprint,
             cure="put both files back from one copy; receipts and bundles would be refused",

@@ -129,7 +129,9 @@ def libraries(requirements: list[str], there: Mapping[str, str]) -> Iterator[Fin
             cure=_INSTALL,
         )
     if not bad:
-        yield ok("versions.libraries", f"{plural(len(core), 'library', 'libraries')}, all in bounds")
+        yield ok(
+            "versions.libraries", f"{plural(len(core), 'library', 'libraries')}, all in bounds"
+        )
 
 
 def extras(

@@ -56,7 +56,9 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
     except (AirgapError, OSError, ValueError) as error:
         yield wrong(
             "credentials.files",
-            error.message if isinstance(error, AirgapError) else f"it can't be read: {_plain(error)}",
+            error.message
+            if isinstance(error, AirgapError)
+            else f"it can't be read: {_plain(error)}",
             where=shown,
             expected="one line of text, the key"
             if option in _CREDENTIALS

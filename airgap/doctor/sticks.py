@@ -99,4 +99,3 @@ def missing(scene: Scene) -> Iterator[Finding]:
                 f"the folder that [{table}] {option} names is not there: plug the stick in and mount it",
                 printable(name, 300),
             )
-

@@ -7,6 +7,7 @@ from pathlib import Path
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
+from airgap.home import Side
 from airgap.text import plural, printable
 from airgap.trust import store as trust_store
 from airgap.trust.entries import ANY_SOURCE, Policy, Role, TrustedKey, moment_text
@@ -42,7 +43,7 @@ def look(scene: Scene) -> Iterator[Finding]:
     yield from others(store, own, scene.now)
     codes = home.path / "codes"
     paired = codes.is_dir() and any(codes.glob("*.secret"))
-    yield from peers(store, own, home.side == "workstation", scene.now, paired=paired)
+    yield from peers(store, own, home.side, scene.now, paired=paired)
     if home.side == "workstation":
         yield from policies(store, scene.now)
     yield from root(store)
@@ -113,21 +114,20 @@ def others(store: TrustStore, own: set[str], now: datetime) -> Iterator[Finding]
 
 
 def peers(
-    store: TrustStore, own: set[str], is_workstation: bool, now: datetime, *, paired: bool
+    store: TrustStore, own: set[str], side: Side, now: datetime, *, paired: bool
 ) -> Iterator[Finding]:
     """Judge whether what the other side signs can be verified.
 
     Args:
         store: this side's trust store.
         own: ids of this side's own keys.
-        is_workstation: which side this is.
+        side: which side this is.
         now: the present.
         paired: whether codes can be typed in instead of receipts.
     """
+    is_workstation = side == "workstation"
     role: Role = "exporter" if is_workstation else "importer"
-    what, other = (
-        ("bundle", "isolated host") if is_workstation else ("receipt", "workstation")
-    )
+    what, other = ("bundle", "isolated host") if is_workstation else ("receipt", "workstation")
     there = [k for k in live(store, role, now) if k.public.key_id not in own]
     if there:
         yield ok("trust.peers", f"{plural(len(there), f'{role} key')} of the other side")
@@ -222,11 +222,11 @@ def _unmet(store: TrustStore, policy: Policy, now: datetime) -> Iterator[tuple[s
             )
     together = policy.exporters + policy.reviewers
     if enough and len(everybody) < together:
-        yield (
+        said = (
             f"{plural(together, 'person', 'people')} must sign, as nobody may both export and review, "
-            f"and {len(everybody)} can",
-            policy.source,
+            f"and {len(everybody)} can"
         )
+        yield said, policy.source
 
 
 def _whose(key: TrustedKey) -> str:

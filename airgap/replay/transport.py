@@ -35,23 +35,10 @@ class HttpTransport:
         self, *, timeout: float, in_flight: int, ca_file: Path | None, clock: Clock
     ) -> None:
         self._clock = clock
-        try:
-            self._client = httpx.Client(
-                verify=_tls(ca_file),
-                timeout=httpx.Timeout(timeout),
-                limits=httpx.Limits(
-                    max_connections=in_flight, keepalive_expiry=_KEEP_ALIVE_SECONDS
-                ),
-                follow_redirects=False,
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-                # This machine itself is never reached through a proxy.
-                mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-            )
-        except (ValueError, ImportError) as error:
-            raise UsageError(
-                f"the proxy settings can't be used: {error}",
-                hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
-            ) from None
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._client = client(
+            timeout=timeout, in_flight=in_flight, context=tls(ca_file), headers=headers
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +88,37 @@ class HttpTransport:
             return None
 
 
+def client(
+    *, timeout: float, in_flight: int, context: ssl.SSLContext, headers: dict[str, str]
+) -> httpx.Client:
+    """Return an HTTP client that uses the proxies of the environment, and follows no redirection.
+
+    Args:
+        timeout: seconds for connecting, and between bytes of an answer.
+        in_flight: most connections.
+        context: whose certificates are accepted; see ``tls``.
+        headers: sent with each request.
+
+    Raises:
+        UsageError: the proxy settings can't be used.
+    """
+    try:
+        return httpx.Client(
+            verify=context,
+            timeout=httpx.Timeout(timeout),
+            limits=httpx.Limits(max_connections=in_flight, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+            follow_redirects=False,
+            headers=headers,
+            # This machine itself is never reached through a proxy.
+            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"the proxy settings can't be used: {error}",
+            hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
+        ) from None
+
+
 def _bounded(response: httpx.Response) -> bytes:
     """Return the answer's body; one that is too large or compressed counts as not understood."""
     parts: list[bytes] = []
@@ -124,7 +142,15 @@ def _reason(error: Exception) -> str:
     )
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
+def tls(ca_file: Path | None) -> ssl.SSLContext:
+    """Return whose certificates are accepted.
+
+    Args:
+        ca_file: PEM file; None: SSL_CERT_FILE, REQUESTS_CA_BUNDLE, or the system's.
+
+    Raises:
+        UsageError: they can't be read.
+    """
     chosen = (
         str(ca_file)
         if ca_file is not None

@@ -126,6 +126,7 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
         ("cat", *home, site.stick / f"{SOURCE}-000001.airgap"),
         ("verify", *home, site.stick),
         ("status", *home),
+        ("doctor", *home),
         ("media", "list"),
         ("fields",),
         ("config", "show", *home),

@@ -38,7 +38,7 @@ LAYERS = [
     ("airgap.overview",),
     ("airgap.unconfirmed",),
     ("airgap.collect", "airgap.export", "airgap.replay"),
-    ("airgap.capture", "airgap.collecting", "airgap.exporting"),
+    ("airgap.capture", "airgap.collecting", "airgap.exporting", "airgap.doctor"),
     ("airgap.isolated", "airgap.workstation"),
     ("airgap.cli", "airgap.__main__"),
 ]

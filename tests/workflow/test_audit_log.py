@@ -6,7 +6,7 @@ from servers import always, answer, serving
 from support import LICENSE, every_command, report, run
 
 _LOOKING = {
-    "inspect", "cat", "verify", "status", "report", "fields", "rehearse", "demo",
+    "inspect", "cat", "verify", "status", "report", "doctor", "fields", "rehearse", "demo",
     "config show", "config check", "config path", "completion", "man",
     "key list", "key fingerprint", "trust list", "recipient list", "recipient fingerprint",
     "ledger list", "ledger show",

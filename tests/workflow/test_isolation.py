@@ -65,6 +65,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
         ("collect", *home, rows, "--license-file", site.license_file),
         ("export", *home, "--to", site.stick),
         ("status", *home),
+        ("doctor", *home, "--deep"),
     ):
         assert watched(*arguments).returncode == 0, arguments
     site.import_(beacon.url)
@@ -103,6 +104,7 @@ def test_no_command_of_the_isolated_side_asks_the_kernel_for_a_network_socket(si
             ("status", "--home", site.isolated),
             ("outbox", "prune", "--home", site.isolated, "--older-than", "0s"),
             ("audit", "verify", "--home", site.isolated),
+            ("doctor", "--home", site.isolated),
         )
     ):
         trace = tmp_path / f"trace-{number}"
@@ -192,6 +194,8 @@ def test_every_command_prints_one_json_object_and_nothing_else_on_stdout(site, b
         ("audit", "show", *isolated),
         ("status", *isolated),
         ("status", *workstation),
+        ("doctor", *isolated),
+        ("doctor", *workstation),
         ("demo",),
     ):
         assert isinstance(json.loads(run(*arguments, "--json").stdout), dict), arguments
