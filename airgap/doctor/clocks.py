@@ -35,7 +35,7 @@ def evidence(scene: Scene) -> Iterator[tuple[datetime, str]]:
     last = last_entry(scene.home.audit_path)
     if last is not None and timestamps.is_date_time(at := last.get("at")) and isinstance(at, str):
         yield timestamps.parse(at), "the audit log's last entry"
-    trusted = trusting.store_moment(scene.home.trust_path, scene)
+    trusted = trusting.newest(scene)
     if trusted is not None:
         yield trusted, "the trust store"
 
@@ -93,10 +93,10 @@ def log(scene: Scene) -> Iterator[Finding]:
     """Look at the audit log: its end, or with ``--deep`` every line."""
     assert scene.home is not None
     path = scene.home.audit_path
-    if not path.exists():
+    if not path.is_file():
         yield wrong(
             "audit.whole",
-            "there is no audit log",
+            "the audit log is not a regular file" if path.exists() else "there is no audit log",
             where=str(path),
             expected="the log that every home has from `airgap init` on",
             cure="find out who took it away; the next command that changes something begins a new one",

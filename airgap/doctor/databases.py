@@ -76,6 +76,14 @@ def look(scene: Scene) -> Iterator[Finding]:
     if not os.path.lexists(path):
         yield _absent(home, path, what, receipts)
         return
+    if not path.is_file():
+        yield wrong(
+            "database.there",
+            f"the {what} is not a regular file",
+            where=str(path),
+            cure="look at what it is before you remove it; then restore the file from a copy",
+        )
+        return
     target = uri(path)
     if target is None:
         yield not_checked(
@@ -100,7 +108,7 @@ def newest(scene: Scene) -> Iterator[tuple[datetime, str]]:
         return
     try:
         path = path_of(home)
-        target = uri(path) if path.exists() else None
+        target = uri(path) if path.is_file() else None
         if target is None:
             return
         with closing(sqlite3.connect(target, uri=True, timeout=5)) as connection:

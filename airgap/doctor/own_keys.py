@@ -13,7 +13,6 @@ from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
 from airgap.text import plural
 from airgap.trust import keys, recipients
-from airgap.trust import store as trust_store
 from airgap.trust.entries import Role, TrustedKey, moment_text
 from airgap.trust.keys import Passphrase, PublicKey
 from airgap.trust.store import SOON, TrustStore
@@ -90,14 +89,9 @@ def look_at_trust(scene: Scene) -> Iterator[Finding]:
     """Look at what this side's trust store says of its own keys."""
     home = scene.home
     assert home is not None
-    own: dict[str, PublicKey] = {}
-    for name in home.key_names():
-        try:
-            own[name] = home.public_key(name)
-        except AirgapError:
-            continue  # Said by ``look``.
+    own = scene.own_keys()
     try:
-        store = trust_store.load(home.trust_path, scene.catalog)
+        store = scene.trust()
     except AirgapError:
         yield not_checked("keys.trusted", "the trust store can't be read")
         return
@@ -205,7 +199,7 @@ def _pair(path: Path, sort: _Sort, passphrases: list[bytes]) -> Iterator[Finding
     failure: AirgapError | None = None
     for secret in (*passphrases, None) if passphrases else (None,):
         try:
-            data = keys.read_small(path, "private key")
+            data = keys.read_small(path, "private key", regular=True)
             private = sort.private(data, ask(secret), str(path))
             break
         except AirgapError as error:
@@ -237,7 +231,7 @@ def _pair(path: Path, sort: _Sort, passphrases: list[bytes]) -> Iterator[Finding
 
 def _half(path: Path, sort: _Sort, private: Any) -> Iterator[Finding]:
     try:
-        public = sort.public(keys.read_small(path, "public key"), str(path))
+        public = sort.public(keys.read_small(path, "public key", regular=True), str(path))
     except AirgapError as error:
         yield wrong(
             "keys.pair",

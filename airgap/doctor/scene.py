@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from airgap.catalog import Catalog
+from airgap.errors import AirgapError, TrustError
 from airgap.home import Home
 from airgap.mounts import Mount
+from airgap.trust import keys
+from airgap.trust import store as trust_store
+from airgap.trust.keys import PublicKey
+from airgap.trust.store import TrustStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,37 @@ class Scene:
         settings = self.home.settings if self.home else {}
         tables = {name: value for name, value in settings.items() if isinstance(value, dict)}
         object.__setattr__(self, "tables", tables)
+
+    def own_keys(self) -> dict[str, PublicKey]:
+        """Return the public halves of this side's own keys by name, as far as they can be read."""
+        found: dict[str, PublicKey] = {}
+        for name in self.home.key_names() if self.home else []:
+            assert self.home is not None
+            path = self.home.keys_path / f"{name}.pub"
+            try:
+                data = keys.read_small(path, "public key", regular=True)
+                found[name] = keys.public_from_bytes(data, where=str(path))
+            except AirgapError:
+                continue  # Said where key pairs are looked at.
+        return found
+
+    def trust(self) -> TrustStore:
+        """Return the home's trust store.
+
+        Raises:
+            AirgapError: it can't be read.
+        """
+        assert self.home is not None
+        path = self.home.trust_path
+        for one in (trust_store.signed_path(path), path):
+            if one.exists() and not one.is_file():
+                # A pipe would be waited for for ever.
+                raise TrustError(
+                    "the trust store is not a regular file",
+                    where=str(one),
+                    hint="restore it from a copy, or move it away and add the keys again",
+                )
+        return trust_store.load(path, self.catalog)
 
     @property
     def is_workstation(self) -> bool:

@@ -51,7 +51,10 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
     """
     shown = f"{printable(str(path), 300)}, {place}"
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
         said = _content(path, option)
     except (AirgapError, OSError, ValueError) as error:
         yield wrong(
@@ -118,4 +121,4 @@ def _content(path: Path, option: str) -> str:
 
 
 def _plain(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or "no path"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
 from airgap.home import Side
 from airgap.text import plural, printable
-from airgap.trust import store as trust_store
 from airgap.trust.entries import ANY_SOURCE, Policy, Role, TrustedKey, moment_text
 from airgap.trust.store import SOON, TrustStore
 
@@ -22,7 +20,7 @@ def look(scene: Scene) -> Iterator[Finding]:
     home = scene.home
     assert home is not None
     try:
-        store = trust_store.load(home.trust_path, scene.catalog)
+        store = scene.trust()
     except AirgapError as error:
         yield wrong(
             "trust.readable",
@@ -38,7 +36,7 @@ def look(scene: Scene) -> Iterator[Finding]:
         "trust.readable",
         f"version {store.version}, {plural(len(store.keys), 'key')}, {how}",
     )
-    own = own_ids(scene)
+    own = {key.key_id for key in scene.own_keys().values()}
     yield from expiry(store, scene.now)
     yield from others(store, own, scene.now)
     codes = home.path / "codes"
@@ -47,18 +45,6 @@ def look(scene: Scene) -> Iterator[Finding]:
     if home.side == "workstation":
         yield from policies(store, scene.now)
     yield from root(store)
-
-
-def own_ids(scene: Scene) -> set[str]:
-    """Return the ids of this side's own keys, as far as their public halves can be read."""
-    assert scene.home is not None
-    found: set[str] = set()
-    for name in scene.home.key_names():
-        try:
-            found.add(scene.home.public_key(name).key_id)
-        except AirgapError:
-            continue
-    return found
 
 
 def expiry(store: TrustStore, now: datetime) -> Iterator[Finding]:
@@ -233,10 +219,10 @@ def _whose(key: TrustedKey) -> str:
     return f" ({printable(key.comment, 40)})" if key.comment else ""
 
 
-def store_moment(path: Path, scene: Scene) -> datetime | None:
-    """Return when the newest key was added or revoked, or None where that can't be read."""
+def newest(scene: Scene) -> datetime | None:
+    """Return when a key was last added or revoked, or None where that can't be read."""
     try:
-        store = trust_store.load(path, scene.catalog)
+        store = scene.trust()
     except AirgapError:
         return None
     moments = [key.added_at for key in store.keys.values()]

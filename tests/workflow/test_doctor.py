@@ -12,17 +12,16 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 import pytest
 import sandbox
-from support import API_KEY, LICENSE, REPOSITORY, Site, report, run, trusted
+from support import API_KEY, LICENSE, REPOSITORY, Site, report, run
 
 from airgap import catalog, timestamps
 from airgap import home as homes
-from airgap.cli.main import cli
-from airgap.doctor import clocks, databases, homes as home_checks, programs, running, sticks
+from airgap.doctor import clocks, databases, programs, running
+from airgap.doctor import homes as home_checks
 from airgap.doctor.findings import CHECKS, GRAVITY, GROUPS, Finding, exit_code, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
@@ -183,6 +182,12 @@ def other_key(site: Site) -> None:
     (site.isolated / "keys" / "default.pem").write_bytes(keys.to_pem(keys.generate(), None))
 
 
+def pipe(path: Path) -> None:
+    """Put a pipe in a file's place: to open it would wait for ever."""
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
 def torn(path: Path) -> None:
     with path.open("a") as file:
         file.write('{"n": 9')
@@ -259,6 +264,9 @@ CASES = [
     ("database.newest", WORKSTATION, lambda s: layout(s, WORKSTATION, "DELETE FROM receipt"), "wrong", "older than this home's receipts", "newest ledger back"),
     ("keys.present", ISOLATED, lambda s: shutil.rmtree(s.isolated / "keys"), "wrong", "no key to sign with", "airgap key generate"),
     ("keys.readable", ISOLATED, lambda s: (s.isolated / "keys" / "default.pem").write_text("no key"), "wrong", "not a private key", "restore it"),
+    ("keys.readable", ISOLATED, lambda s: pipe(s.isolated / "keys" / "default.pem"), "wrong", "not a regular file", "restore it"),
+    ("trust.readable", ISOLATED, lambda s: pipe(s.isolated / "trust.json"), "wrong", "not a regular file", "restore it"),
+    ("database.there", ISOLATED, lambda s: pipe(s.isolated / "outbox.sqlite"), "wrong", "not a regular file", "look at what it is"),
     ("keys.pair", ISOLATED, other_key, "wrong", "not the one of the private key", "from one copy"),
     ("keys.pair", ISOLATED, lambda s: (s.isolated / "keys" / "default.pub").unlink(), "wrong", "can't be read", "restore it"),
     ("keys.pair", ISOLATED, lambda s: (s.isolated / "keys" / "old.pub").write_text(keys.generate().public.pem), "warning", "private half of this key is gone", "--name NEW"),
@@ -382,7 +390,7 @@ def test_a_small_disk_in_memory_and_sticks_that_need_care_are_told_so(copy):
     assert "outbox prune" in the(said, "home.space", "wrong")["cure"]
     assert the(said, "home.inodes", "wrong")["cure"]
     assert "switched off" in the(said, "home.file-system", "warning")["found"]
-    found = [f for f in said["findings"] if f["group" if False else "id"].startswith("media.")]
+    found = [f for f in said["findings"] if f["id"].startswith("media.")]
     by = {(f["id"], Path(f["where"]).name): f for f in found if f["state"] == "warning"}
     assert set(by) == {
         ("media.sticks", "full"),
@@ -439,9 +447,9 @@ def test_the_newest_of_all_that_is_stored_counts_as_evidence(lived_in):
     for side in ("isolated", "workstation"):
         home = homes.open_home(lived_in.root / side)
         scene = Scene(home.path, home, catalog.load(), NOW, {}, 0, [])
-        found = dict((what, at) for at, what in clocks.evidence(scene))
+        found = {what for _, what in clocks.evidence(scene)}
         database = databases.path_of(home).name
-        assert set(found) == {
+        assert found == {
             f"an entry of {database}",
             "the audit log's last entry",
             "the trust store",
@@ -503,3 +511,208 @@ def test_proxy_variables_that_can_not_be_used_are_told_so(copy, monkeypatch, val
     assert "correct the variable" in told["cure"]
     assert "HTTPS_PROXY" in told["where"]
     assert "hunter2" not in json.dumps(said)
+
+
+# ---- the machine
+
+
+def test_libraries_are_held_against_the_bounds_of_the_package():
+    required = ["click<9,>=8.2", "msgpack<2,>=1.2.1", 'httpx<1,>=0.28; extra == "importer"']
+    [told] = programs.libraries(required, {"click": "8.4.1", "msgpack": "1.2.10", "httpx": "0.28"})
+    assert told.state == "ok"
+    found = list(
+        programs.libraries(required, {"click": "8.10rc1", "msgpack": "1.2", "httpx": "1.0"})
+    )
+    assert [(f.state, f.found) for f in found] == [("wrong", "msgpack 1.2"), ("wrong", "httpx 1.0")]
+    [told] = programs.libraries(required, {"msgpack": "1.2.1"})
+    assert told.found == "click is not installed"
+    assert "--require-hashes" in (told.cure or "")
+
+
+def test_the_bounds_of_this_very_package_are_read():
+    said = [line for line in importlib.metadata.requires("airgap") or [] if "extra" not in line]
+    there = programs.installed(said)
+    assert len(there) == len(said) == 9
+    old = dict.fromkeys(there, "0.0.1")
+    assert len(list(programs.libraries(said, old))) == 9
+
+
+@pytest.mark.parametrize("needs_importer", [True, False])
+def test_only_the_workstation_needs_the_http_client(needs_importer):
+    required = ['httpx<1,>=0.28; extra == "importer"', 'h11<1,>=0.16; extra == "capture"']
+    [told] = programs.extras(required, {"h11": "0.16"}, needs_importer=needs_importer)
+    assert told.state == ("wrong" if needs_importer else "ok")
+    assert "installed: capture; not installed: importer" in told.found
+
+
+def test_old_programs_are_told_so():
+    assert [f.state for f in programs.python((3, 10, 1), "linux")] == ["wrong"]
+    assert [f.state for f in programs.python((3, 14, 0), "darwin")] == ["warning"]
+    assert [f.state for f in programs.sqlite("3.36.0")] == ["wrong"]
+    assert [f.state for f in programs.sqlite("3.37")] == ["ok"]
+
+
+def test_a_library_without_some_algorithms_is_told_so(monkeypatch):
+    def lacking(*_: object, **__: object) -> None:
+        raise AirgapError("not here")
+
+    monkeypatch.setattr(keys, "generate", lacking)
+    [told] = programs.cryptography()
+    assert (told.state, "without hybrid keys" in told.found) == ("warning", True)
+    assert told.cure
+
+
+def test_an_installed_file_that_was_changed_is_named_by_deep(tmp_path, monkeypatch):
+    info = tmp_path / "made_up-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n")
+    (tmp_path / "made_up.py").write_text("")
+    empty = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+    (info / "RECORD").write_text(f"made_up.py,{empty},0\nmade_up-1.0.dist-info/RECORD,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [(f.state, f.found) for f in programs.files(["made-up"])] == [
+        ("ok", "1 file as installed")
+    ]
+    (tmp_path / "made_up.py").write_text("import os")
+    [told] = programs.files(["made-up"])
+    assert (told.state, told.where) == ("wrong", str(tmp_path / "made_up.py"))
+    assert "find out who changed it" in (told.cure or "")
+    (tmp_path / "made_up.py").unlink()
+    assert [f.state for f in programs.files(["made-up"])] == ["wrong"]
+
+
+def test_a_workstation_without_the_http_client_is_told_so(copy, monkeypatch):
+    for name in ("airgap.replay.probe", "airgap.replay.transport", "airgap.doctor.network"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr("airgap.doctor.network", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    told = the(doctor(copy.workstation, code=2), "network.client", "wrong")
+    assert "requirements.lock" in told["cure"]
+
+
+# ---- the command
+
+
+def test_without_a_home_it_works_and_says_how_to_make_one(tmp_path):
+    said = doctor(tmp_path / "nowhere", code=2)
+    assert of(said, "wrong") == {"home.there"}
+    assert said["side"] is None
+    assert the(said, "versions.libraries", "ok")
+    assert the(said, "keys.present", "not checked")
+
+
+def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(copy, monkeypatch):
+    def broken(_: Scene) -> list[Finding]:
+        raise ZeroDivisionError(f"with {LICENSE}\x1b[31m")
+
+    monkeypatch.setattr(running, "_OF_A_HOME", (("keys.present", broken), *running._OF_A_HOME[2:]))
+    said = doctor(copy.isolated, code=1)
+    told = the(said, "doctor.check", "wrong")
+    assert "keys.present broke: ZeroDivisionError" in told["found"]
+    assert LICENSE not in told["found"]
+    assert "\x1b" not in told["found"]
+    assert the(said, "trust.readable", "ok")
+
+
+def test_the_exit_status_is_the_gravest_findings():
+    lost = wrong("trust.peers", "x", cure="y")
+    assert exit_code([ok("home.there", "x"), warning("trust.expiry", "x", cure="y")]) == 0
+    assert exit_code([warning("trust.expiry", "x", cure="y")], strict=True) == 4
+    assert exit_code([wrong("network.proxy", "x", cure="y"), lost]) == 4
+    assert exit_code([lost, wrong("database.intact", "x", cure="y")]) == 5
+    assert {check.exit_code for check in CHECKS.values()} <= set(GRAVITY)
+
+
+def test_quiet_prints_what_is_wrong_and_its_cure_alone(copy):
+    assert run("doctor", "--home", copy.isolated, "--quiet").output == ""
+    (copy.isolated / "airgap.toml").chmod(0o644)
+    assert run("doctor", "--home", copy.isolated, "--quiet").output == ""
+    said = run("doctor", "--home", copy.isolated, "--quiet", "--strict", code=4).output
+    assert said.startswith("airgap doctor: warning: home.permissions: ")
+    (copy.isolated / "keys" / "default.pem").chmod(0o644)
+    said = run("doctor", "--home", copy.isolated, "--quiet", code=4).output.splitlines()
+    assert said[0].startswith("airgap doctor: wrong: home.permissions: ")
+    assert any(line.strip().startswith("cure:") for line in said)
+    assert not any("ok" in line for line in said)
+
+
+def test_people_read_groups_and_the_cure_right_below_in_80_columns(copy):
+    (copy.isolated / "keys" / "default.pem").chmod(0o644)
+    lines = run("doctor", "--home", copy.isolated, code=4).output.splitlines()
+    paths = str(copy.root)
+    assert all(len(line) <= 80 or paths in line for line in lines), lines
+    headings = [line for line in lines if line and not line.startswith(" ")][:-1]
+    assert headings == [h for h in GROUPS.values() if h in headings]
+    at = next(
+        i for i, line in enumerate(lines) if line.startswith("  wrong        home.permissions")
+    )
+    below = " ".join(line.strip() for line in lines[at + 1 : at + 8])
+    assert below.index("where:") < below.index("expected: mode 0600") < below.index("cure:")
+    assert lines[-1].endswith("Exit status 4. Begin with home.permissions.")
+    assert lines[-1].startswith("1 wrong, 0 warnings, ")
+
+
+def test_list_names_every_check_and_its_exit_status():
+    said = json.loads(run("doctor", "--list", "--json").stdout)
+    VALIDATOR.validate(said)
+    assert [c["id"] for c in said["checks"]] == list(CHECKS)
+    told = run("doctor", "--list").output
+    assert all(name in told for name in CHECKS)
+    assert {name.partition(".")[0] for name in CHECKS} == set(GROUPS)
+
+
+def test_doctor_is_not_in_the_audit_log(copy):
+    before = (copy.isolated / "audit.jsonl").read_bytes()
+    doctor(copy.isolated)
+    assert (copy.isolated / "audit.jsonl").read_bytes() == before
+
+
+def test_the_schema_describes_every_property():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+    def walk(schema: dict) -> None:
+        for found in schema.get("properties", {}).values():
+            assert "$ref" in found or found["description"]
+            walk(found)
+        if schema.get("type") == "object":
+            assert schema["additionalProperties"] is False
+        for inner in (schema.get("items"), *schema.get("$defs", {}).values()):
+            if isinstance(inner, dict):
+                walk(inner)
+
+    walk(SCHEMA)
+    said = {"id": "home.there", "state": "wrong", "found": "x", "where": None, "expected": None}
+    broken = {"cure": None, "exit_code": 2, **said}
+    finding = VALIDATOR.evolve(schema={**SCHEMA["$defs"]["finding"]})
+    assert not finding.is_valid(broken)
+    assert finding.is_valid({**broken, "cure": "y"})
+
+
+SHOWN_ELSEWHERE = {
+    "home.owner": "test_files_of_another_user_are_named",
+    "home.writable": "test_a_home_on_a_disk_that_turned_read_only_is_told_so",
+    "home.file-system": "test_a_home_belongs_on_a_disk_of_this_machine",
+    "home.space": "test_a_small_disk_in_memory_and_sticks_that_need_care_are_told_so",
+    "home.inodes": "test_a_small_disk_in_memory_and_sticks_that_need_care_are_told_so",
+    "media.sticks": "test_a_small_disk_in_memory_and_sticks_that_need_care_are_told_so",
+    "media.left-over": "test_a_small_disk_in_memory_and_sticks_that_need_care_are_told_so",
+    "credentials.environment": "test_of_a_credential_only_the_fingerprint_is_said",
+    "network.proxy": "test_proxy_variables_that_can_not_be_used_are_told_so",
+    "network.client": "test_a_workstation_without_the_http_client_is_told_so",
+    "versions.python": "test_old_programs_are_told_so",
+    "versions.sqlite": "test_old_programs_are_told_so",
+    "versions.cryptography": "test_a_library_without_some_algorithms_is_told_so",
+    "versions.libraries": "test_libraries_are_held_against_the_bounds_of_the_package",
+    "versions.extras": "test_only_the_workstation_needs_the_http_client",
+    "versions.files": "test_an_installed_file_that_was_changed_is_named_by_deep",
+    "doctor.check": "test_a_check_that_breaks_is_a_finding_and_the_others_go_on",
+    "network.reachable": "test_doctor_probe.py",
+    "clock.beacon": "test_doctor_probe.py",
+}
+
+
+def test_every_check_is_shown_by_a_test():
+    shown = {case[0] for case in CASES} | SHOWN_ELSEWHERE.keys()
+    assert shown == CHECKS.keys()
+    beside = {path.name for path in Path(__file__).parent.iterdir()}
+    assert all(name in globals() or name in beside for name in SHOWN_ELSEWHERE.values())
