@@ -6,7 +6,6 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,16 +13,12 @@ from airgap import __version__, catalog, mounts, timestamps
 from airgap.cli.common import Output, airgap_command
 from airgap.doctor.findings import CHECKS, GROUPS, Finding, counts, exit_code
 from airgap.doctor.running import examine
-from airgap.doctor.scene import Scene
+from airgap.doctor.scene import Connection, Scene
 from airgap.errors import AirgapError, UsageError
 from airgap.home import Home, open_home
 from airgap.text import plural, printable
 
-if TYPE_CHECKING:
-    from airgap.doctor.network import Connection
-
 _WIDTH = 80
-_WORST = ("wrong",)
 
 
 @airgap_command("doctor")
@@ -113,7 +108,9 @@ def command(
         mounts.read(),
         deep,
     )
-    found = examine(scene, _connection(scene, beacon_url, api_url, ca_file, timeout, probe=probe))
+    urls = {"beacon": beacon_url, "api": api_url}
+    connection = Connection(urls, ca_file, timeout, probe, timestamps.system_clock)
+    found = examine(scene, connection if scene.is_workstation else None)
     code = exit_code(found, strict=strict)
     out.result(
         {
@@ -142,26 +139,6 @@ def _home(path: Path) -> Home | None:
         return None
 
 
-def _connection(
-    scene: Scene,
-    beacon_url: str | None,
-    api_url: str | None,
-    ca_file: Path | None,
-    timeout: float,
-    *,
-    probe: bool,
-) -> "Connection | None":
-    """Return how the workstation reaches the beacon; None on the other side, or without a client."""
-    if not scene.is_workstation:
-        return None
-    try:
-        from airgap.doctor.network import Connection
-    except ImportError:
-        return None
-    urls = {"beacon": beacon_url, "api": api_url}
-    return Connection(urls, ca_file, timeout, probe, timestamps.system_clock)
-
-
 def _show(out: Output, found: list[Finding], code: int, *, strict: bool) -> None:
     if out.quiet:
         states = ("wrong", "warning") if strict else ("wrong",)
@@ -177,17 +154,13 @@ def _show(out: Output, found: list[Finding], code: int, *, strict: bool) -> None
     number = counts(found)
     said = [f"{number[state]} {state}" for state in ("wrong", "ok", "not checked")]
     said.insert(1, plural(number["warning"], "warning"))
-    status = "Nothing is wrong" if code == 0 else f"Exit status {code}"
-    out.say("", f"{', '.join(said)}. {status}.{_next(found, code)}")
-
-
-def _next(found: list[Finding], code: int) -> str:
-    first = next(
-        (o for o in found if o.exit_code == code and o.state in ("wrong", "warning")), None
-    )
-    if code == 0 or first is None:
-        return ""
-    return f" Begin with {first.id}."
+    out.say()
+    if code:
+        states = ("wrong", "warning") if strict else ("wrong",)
+        first = next(one.id for one in found if one.exit_code == code and one.state in states)
+        out.say(f"Begin with {first}.")
+    status = f"Exit status {code}" if code else "Nothing is wrong"
+    out.say(f"{', '.join(said)}. {status}.")
 
 
 def _lines(found: Iterable[Finding], *, named: bool = False) -> Iterator[str]:
@@ -200,24 +173,24 @@ def _lines(found: Iterable[Finding], *, named: bool = False) -> Iterator[str]:
     width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, 120) if _is_terminal() else _WIDTH
     for one in found:
         lead = f"airgap doctor: {one.state}: " if named else f"  {one.state:<12} "
-        yield from _wrapped(f"{lead}{one.id}: {one.found}", width, 15)
-        parts = [("expected", one.expected), ("cure", one.cure)]
-        if one.state in ("ok", "not checked"):
-            parts = []
-        for label, text in (("where", one.where), *parts):
+        yield from _wrapped(lead, f"{one.id}: {one.found}", width)
+        parts = [("where", one.where)]
+        if one.state in ("wrong", "warning"):
+            parts += [("expected", one.expected), ("cure", one.cure)]
+        for label, text in parts:
             if text:
-                yield from _wrapped(f"{'':15}{label + ':':<10}{text}", width, 25)
+                yield from _wrapped(f"{'':15}{label + ':':<10}", text, width)
 
 
-def _wrapped(text: str, width: int, indent: int) -> list[str]:
+def _wrapped(lead: str, text: str, width: int) -> list[str]:
     """Return lines no wider than the terminal, but for what has no blank, such as paths."""
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         printable(text, 10_000),
-        width,
-        subsequent_indent=" " * indent,
+        width - len(lead),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [(" " * len(lead) if number else lead) + line for number, line in enumerate(lines)]
 
 
 def _is_terminal() -> bool:

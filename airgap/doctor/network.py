@@ -1,20 +1,18 @@
 """The workstation's way to the beacon: its settings, and only when asked for, whether hosts answer."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from airgap import timestamps
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
-from airgap.doctor.scene import Scene
+from airgap.doctor.scene import Connection, Scene
 from airgap.errors import UsageError
 from airgap.findings import AHEAD
 from airgap.replay import probe
 from airgap.replay.probe import Authority, Reached, Stage, Unreached
 from airgap.replay.requests import check_base
 from airgap.text import plural, printable
-from airgap.timestamps import Clock
 from airgap.trust.store import SOON
 
 _MOST_OWN = 8
@@ -59,25 +57,6 @@ _SAID: Mapping[Stage, str] = {
     "proxy": "the proxy refuses",
     "answer": "the connection broke without an answer",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """How the workstation reaches the beacon; what is None comes from airgap.toml, else as documented.
-
-    Args:
-        urls: base URL by the catalogue's name for it, or None.
-        ca_file: certificate authorities, or None.
-        timeout: seconds.
-        probe: whether hosts are asked.
-        clock: the present, to hold the hosts' Date against.
-    """
-
-    urls: Mapping[str, str | None]
-    ca_file: Path | None
-    timeout: float
-    probe: bool
-    clock: Clock
 
 
 def look(scene: Scene, connection: Connection) -> Iterator[Finding]:
@@ -246,6 +225,6 @@ def clock(url: str, date: datetime | None, before: datetime, after: datetime) ->
 
 def _about(seconds: float) -> str:
     for unit, length in (("day", 86_400), ("hour", 3600)):
-        if seconds >= 2 * length:
+        if seconds >= 1.5 * length:
             return plural(round(seconds / length), unit)
     return plural(round(seconds / 60), "minute")

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from airgap import credentials
 from airgap.catalog import Catalog
@@ -18,11 +17,8 @@ from airgap.doctor import (
     trusting,
 )
 from airgap.doctor.findings import CHECKS, GROUPS, Finding, not_checked, wrong
-from airgap.doctor.scene import Scene
+from airgap.doctor.scene import Connection, Scene
 from airgap.text import printable
-
-if TYPE_CHECKING:
-    from airgap.doctor.network import Connection
 
 Look = Callable[[Scene], Iterable[Finding]]
 
@@ -47,7 +43,7 @@ _OF_THE_MACHINE: tuple[tuple[str, Look], ...] = (
 )
 
 
-def examine(scene: Scene, connection: "Connection | None" = None) -> list[Finding]:
+def examine(scene: Scene, connection: Connection | None = None) -> list[Finding]:
     """Return what every check found, in the order of the table of checks.
 
     Args:
@@ -74,7 +70,7 @@ def examine(scene: Scene, connection: "Connection | None" = None) -> list[Findin
     return [_clean(one, scene.catalog) for one in found]
 
 
-def _network(scene: Scene, connection: "Connection | None") -> Iterator[Finding]:
+def _network(scene: Scene, connection: Connection | None) -> Iterator[Finding]:
     if not scene.is_workstation or connection is None:
         yield not_checked("network.client", "the isolated side opens no connection")
         return

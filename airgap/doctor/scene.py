@@ -10,6 +10,7 @@ from airgap.catalog import Catalog
 from airgap.errors import AirgapError, TrustError
 from airgap.home import Home
 from airgap.mounts import Mount
+from airgap.timestamps import Clock
 from airgap.trust import keys
 from airgap.trust import store as trust_store
 from airgap.trust.keys import PublicKey
@@ -83,3 +84,22 @@ class Scene:
     def is_workstation(self) -> bool:
         """Whether the home is known to be the connected workstation's."""
         return self.home is not None and self.home.side == "workstation"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How the workstation reaches the beacon; what is None comes from airgap.toml, else as documented.
+
+    Args:
+        urls: base URL by the catalogue's name for it, or None.
+        ca_file: certificate authorities, or None.
+        timeout: seconds.
+        probe: whether hosts are asked.
+        clock: the present, to hold the hosts' Date against.
+    """
+
+    urls: Mapping[str, str | None]
+    ca_file: Path | None
+    timeout: float
+    probe: bool
+    clock: Clock

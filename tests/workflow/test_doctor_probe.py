@@ -31,7 +31,14 @@ needs_offline = pytest.mark.skipif(bool(sandbox.no_namespace()), reason=str(sand
 
 @pytest.fixture(scope="module")
 def workstation(tmp_path_factory) -> Path:
-    return Site.build(tmp_path_factory.mktemp("probed")).workstation
+    return made(tmp_path_factory.mktemp("probed"))
+
+
+def made(root: Path) -> Path:
+    """Return a new workstation's home, with the audit log that a first command begins."""
+    home = Site.build(root).workstation
+    (home / "audit.jsonl").touch(0o600)
+    return home
 
 
 def probe(home: Path, url: str, *options: object, code: int = 0, api: str | None = None) -> dict:
@@ -355,10 +362,21 @@ def test_a_connection_that_is_cut_is_told_so(workstation):
     assert "firewall" in told["cure"]
 
 
+def greet(listener: socket.socket) -> None:
+    """Answer a handshake in plain words."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+
+
 def test_a_port_that_speaks_no_tls_is_told_so(workstation):
-    with serving(always(answer(200))) as server:
-        url = server.url.replace("http:", "https:")
-        told = the(probe(workstation, url, "--timeout", "5", code=7), "network.reachable")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet, args=(listener,), daemon=True)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        told = the(probe(workstation, url, code=7), "network.reachable")
+        thread.join(10)
     assert "no TLS" in told["found"]
     assert "scheme" in told["cure"]
 
@@ -420,7 +438,7 @@ def test_the_clock_is_held_against_the_hosts_date(workstation, off, state, words
 
 
 def test_urls_of_an_import_in_the_configuration_are_those_that_are_asked(tmp_path):
-    home = Site.build(tmp_path).workstation
+    home = made(tmp_path)
     with serving(always(answer(404))) as server:
         with (home / "airgap.toml").open("a") as file:
             file.write(f'[import]\nbeacon_url = "{server.url}"\napi_url = "{server.url}"\n')
