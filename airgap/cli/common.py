@@ -335,7 +335,8 @@ def home_option(function: _F) -> _F:
     return click.option(
         "--home",
         "home_path",
-        type=click.Path(path_type=Path),
+        # Not Click's own word for a folder of another user: `airgap doctor` has a better one.
+        type=click.Path(path_type=Path, readable=False),
         default=default_home,
         show_default="AIRGAP_HOME, or the user's data folder",
         help="Folder of this side's home.",

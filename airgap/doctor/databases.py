@@ -12,7 +12,7 @@ from airgap import timestamps
 from airgap.database import translate
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, UsageError
 from airgap.home import Home
 from airgap.text import plural, printable
 
@@ -84,6 +84,25 @@ def look(scene: Scene) -> Iterator[Finding]:
             cure="look at what it is before you remove it; then restore the file from a copy",
         )
         return
+    if not os.access(path, os.R_OK):
+        yield not_checked("database.intact", f"the {what} can't be read by this user", str(path))
+        return
+    # Twice: whoever opens it just now makes a -wal file, in which is then what seems to be missing.
+    for _ in range(2):
+        alone = not _wal(path).exists()
+        found = list(_opened(scene, home, path, what, receipts))
+        if not alone or not _wal(path).exists() or all(one.state == "ok" for one in found):
+            break
+    yield from found
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _opened(
+    scene: Scene, home: Home, path: Path, what: str, receipts: list[str]
+) -> Iterator[Finding]:
     target = uri(path)
     if target is None:
         yield not_checked(
@@ -98,6 +117,9 @@ def look(scene: Scene) -> Iterator[Finding]:
             yield from _judged(connection, scene, home, path, receipts)
     except sqlite3.Error as error:
         said = translate(error, path)
+        if isinstance(said, UsageError):
+            yield not_checked("database.intact", f"{said.message}; run this again", str(path))
+            return
         yield wrong("database.intact", said.message, where=str(path), cure=said.hint)
 
 

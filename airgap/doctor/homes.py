@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 from airgap import mounts
-from airgap.doctor.findings import Finding, ok, warning, wrong
+from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
 from airgap.home import open_home
@@ -21,6 +22,7 @@ LEAST_INODES = 1000
 STALE = timedelta(minutes=10)
 """How old what a run leaves must be: a younger file may be a running command's."""
 _MOST_SHOWN = 3
+_MOST_MODES = 6
 _MOST_FILES = 100_000
 _OVER_A_NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "afs"}
@@ -68,6 +70,18 @@ def there(scene: Scene) -> Iterator[Finding]:
         yield ok("home.there", said, str(scene.path))
         yield ok("home.configuration", "airgap.toml is valid")
         return
+    if scene.path.is_dir() and not os.access(scene.path, os.R_OK | os.X_OK):
+        whose = scene.path.stat().st_uid
+        yield not_checked("home.there", f"user {scene.user} can't look into it", str(scene.path))
+        yield wrong(
+            "home.owner",
+            f"the home belongs to user {whose}, and user {scene.user} can't look into it",
+            where=str(scene.path),
+            expected="whoever runs airgap here",
+            cure=f"run this as that user: sudo -u '#{whose}' airgap doctor --home "
+            + quote(str(scene.path)),
+        )
+        return
     if not os.path.lexists(file):
         yield wrong(
             "home.there",
@@ -87,7 +101,7 @@ def there(scene: Scene) -> Iterator[Finding]:
             "; ".join(filter(None, (error.message, error.found, *error.details))),
             where=error.where,
             expected=error.expected,
-            cure=f"correct it with an editor: {file}",
+            cure=f"correct it with an editor: {quote(str(file))}",
         )
 
 
@@ -112,6 +126,8 @@ def entries(home: Path) -> list[Entry]:
 
 def private(scene: Scene) -> Iterator[Finding]:
     """Look at owners, permissions and rests of everything in the home."""
+    if not os.access(scene.path, os.R_OK | os.X_OK):
+        return  # Said by ``there``.
     found = entries(scene.path)
     yield from owner(found, scene.user, scene.path)
     yield from permissions(found, scene.path)
@@ -119,60 +135,79 @@ def private(scene: Scene) -> Iterator[Finding]:
 
 
 def owner(found: Iterable[Entry], user: int, home: Path) -> Iterator[Finding]:
-    """Judge whose files these are."""
-    others = [entry for entry in found if entry.owner != user]
-    if not others:
+    """Judge whose files these are: all the home's owner's, who should be whoever runs airgap.
+
+    Args:
+        found: what is in the home, itself first.
+        user: number of the user that runs airgap.
+        home: where it is.
+    """
+    found = list(found)
+    whose = found[0].owner
+    others = [entry for entry in found if entry.owner != whose]
+    if others:
+        shown = ", ".join(str(home / e.path) for e in others[:_MOST_SHOWN])
+        yield wrong(
+            "home.owner",
+            f"{plural(len(others), 'file belongs', 'files belong')} to another user "
+            f"({', '.join(map(str, sorted({e.owner for e in others})))}) than the home",
+            where=shown + _more(others),
+            expected=f"user {whose}, whose the home is",
+            cure=f"as root: chown -R {whose} {quote(str(home))}",
+        )
+    elif user == whose:
         yield ok("home.owner", f"everything belongs to user {user}")
-        return
-    shown = ", ".join(str(home / e.path) for e in others[:_MOST_SHOWN])
-    yield wrong(
-        "home.owner",
-        f"{plural(len(others), 'file belongs', 'files belong')} to another user "
-        f"({', '.join(map(str, sorted({e.owner for e in others})))})",
-        where=shown + _more(others),
-        expected=f"user {user}, who runs this",
-        cure=f"run airgap as the home's user, or as root: chown -R {user} {home}",
-    )
+    if user != whose:
+        yield (warning if user == 0 else wrong)(
+            "home.owner",
+            f"the home belongs to user {whose}, and user {user} runs this",
+            where=str(home),
+            expected="the home's own user: what another makes there, that one can't use",
+            cure=f"run airgap as that user: sudo -u '#{whose}' airgap ... --home {quote(str(home))}",
+        )
 
 
 def permissions(found: Iterable[Entry], home: Path) -> Iterator[Finding]:
-    """Judge who else can read or change these files.
+    """Judge who else can read or change these files, and whether their owner can.
 
     What lies in a private folder is out of reach, but private keys are never used while others may
     read them.
     """
     found = list(found)
     reachable = any(not e.path.parts and _is_open(e) for e in found)
-    open_ = [entry for entry in found if _is_open(entry)]
-    for entry in open_[: _MOST_SHOWN * 2]:
-        wanted = 0o700 if entry.is_folder else 0o600
-        path = home / entry.path
-        what = "private key" if entry.path.suffix == ".pem" else entry.path.name or "home"
-        grave = reachable or entry.path.suffix == ".pem"
-        judged = wrong if grave or not entry.path.parts else warning
-        yield judged(
-            "home.permissions",
-            f"others can {'read or change' if entry.mode & 0o022 else 'read'} the {what}: "
-            f"mode {stat.S_IMODE(entry.mode):04o}",
-            where=str(path),
-            expected=f"mode {wanted:04o}",
-            cure=f"chmod {wanted:o} {path}"
-            + (
-                "; if others may have read it, make a new key and revoke this one"
-                if entry.path.suffix == ".pem"
-                else ""
-            ),
-        )
-    if len(open_) > _MOST_SHOWN * 2:
+    odd = [entry for entry in found if _is_open(entry) or _is_shut(entry)]
+    for entry in odd[:_MOST_MODES]:
+        yield _permission(entry, home, reachable=reachable)
+    if len(odd) > _MOST_MODES:
         yield (wrong if reachable else warning)(
             "home.permissions",
-            f"others can read {len(open_) - _MOST_SHOWN * 2:,} more files",
+            f"others can read, or the owner can't, {len(odd) - _MOST_MODES:,} more files",
             where=str(home),
             expected="mode 0700 of folders, 0600 of files",
-            cure=f"chmod -R go-rwx {home}",
+            cure=f"chmod -R u+rwX,go-rwx {quote(str(home))}",
         )
-    if not open_:
+    if not odd:
         yield ok("home.permissions", "nobody else can read the home")
+
+
+def _permission(entry: Entry, home: Path, *, reachable: bool) -> Finding:
+    """Return what is to be said of a file whose permissions are not as they should be."""
+    wanted = 0o700 if entry.is_folder else 0o600
+    path, name = home / entry.path, entry.path.name
+    is_key = ".pem" in name
+    what = "private key" if name.endswith(".pem") else name or "home"
+    shut = not _is_open(entry)
+    done = "read or change" if entry.mode & 0o022 else "read"
+    judged = wrong if shut or reachable or is_key or not entry.path.parts else warning
+    leaked = "; if others may have read it, make a new key and revoke this one"
+    return judged(
+        "home.permissions",
+        f"{f'its owner can not read the {what}' if shut else f'others can {done} the {what}'}: "
+        f"mode {stat.S_IMODE(entry.mode):04o}",
+        where=str(path),
+        expected=f"mode {wanted:04o}",
+        cure=f"chmod {wanted:o} {quote(str(path))}" + (leaked if is_key and not shut else ""),
+    )
 
 
 def left_over(found: Iterable[Entry], now: datetime, home: Path) -> Iterator[Finding]:
@@ -183,12 +218,13 @@ def left_over(found: Iterable[Entry], now: datetime, home: Path) -> Iterator[Fin
         return
     for entry in rests[:_MOST_SHOWN]:
         path = home / entry.path
-        secret = " it may hold a private key:" if entry.path.parts[0] in ("keys", "sealing") else ""
+        is_key = entry.path.parts[0] in ("keys", "sealing")
         yield warning(
             "home.left-over",
             f"{printable(entry.path.name, 100)} was left by a run that was cut off",
             where=str(path),
-            cure=f"nothing reads it; while no airgap runs,{secret} rm {path}",
+            cure=f"nothing reads it{', but it may hold a private key' if is_key else ''}; "
+            f"while no airgap runs: rm {quote(str(path))}",
         )
     if len(rests) > _MOST_SHOWN:
         yield warning(
@@ -206,7 +242,8 @@ def disk(scene: Scene) -> Iterator[Finding]:
     status = os.statvfs(scene.path)
     read_only = bool(status.f_flag & os.ST_RDONLY)
     writable = not read_only and os.access(scene.path, os.W_OK | os.X_OK)
-    yield from can_write(scene.path, writable=writable, read_only=read_only)
+    if os.access(scene.path, os.R_OK | os.X_OK):  # Else said by ``there``.
+        yield from can_write(scene.path, writable=writable, read_only=read_only)
     _, free = mounts.said(status)
     yield from space(free, scene.path)
     yield from inodes(status.f_files, status.f_favail, scene.path)
@@ -255,7 +292,7 @@ def can_write(home: Path, *, writable: bool, read_only: bool) -> Iterator[Findin
         expected="a folder that this user can write to",
         cure="mount it again: mount -o remount,rw; a disk that turned read-only by itself is failing"
         if read_only
-        else f"run airgap as the home's user, or: chmod 700 {home}",
+        else f"run airgap as the home's user, or: chmod 700 {quote(str(home))}",
     )
 
 
@@ -309,6 +346,12 @@ def _is_open(entry: Entry) -> bool:
     name = entry.path.name
     is_public = not entry.is_folder and (name.endswith(_PUBLIC) or name in _TRUST_STORES)
     return bool(entry.mode & (0o022 if is_public else 0o077))
+
+
+def _is_shut(entry: Entry) -> bool:
+    """Tell whether not even its owner can read a file or look into a folder."""
+    needed = 0o500 if entry.is_folder else 0o400
+    return not stat.S_ISLNK(entry.mode) and entry.mode & needed != needed
 
 
 def _more(found: list[Entry]) -> str:

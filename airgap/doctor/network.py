@@ -21,6 +21,7 @@ _AUTHORITY = (
     "ask who runs this network for its certificate authority as a PEM file, and name it: "
     "--ca-file FILE, or ca_file in airgap.toml under [import]"
 )
+_PROXY = "correct HTTPS_PROXY, or ask who runs the proxy; NO_PROXY names hosts that need none"
 _CURES: Mapping[Stage, str] = {
     "name": "check the name, and the DNS of this machine: getent hosts NAME; where only a proxy resolves "
     "names, set HTTPS_PROXY",
@@ -170,12 +171,15 @@ def reachable(url: str, answer: Reached | Unreached) -> Finding:
     """Judge what came of asking a host. Every answer counts that could be the host's own."""
     through = f" through {answer.proxy}" if answer.proxy else ""
     if isinstance(answer, Unreached):
+        by_proxy = answer.proxy is not None and answer.stage in ("name", "refused", "route")
         return wrong(
             "network.reachable",
-            f"{_SAID[answer.stage]}{through} ({answer.said})",
+            f"the proxy {answer.proxy} can't be reached: {answer.said}"
+            if by_proxy
+            else f"{_SAID[answer.stage]}{through} ({answer.said})",
             where=url,
             expected="an answer",
-            cure=_CURES[answer.stage],
+            cure=_PROXY if by_proxy else _CURES[answer.stage],
         )
     if answer.status == 407:
         return wrong(

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from airgap import credentials
 from airgap.doctor.findings import Finding, ok, warning, wrong
@@ -75,7 +76,7 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
             f"everybody on this machine can read or change it: mode {mode:04o}",
             where=shown,
             expected="mode 0600, or 0640 with a group of its own",
-            cure=f"chmod o-rwx {path}; if others may have read it, have the key replaced",
+            cure=f"chmod o-rwx {quote(str(path))}; if others may have read it, have the key replaced",
         )
     elif mode & 0o020:
         yield warning(
@@ -83,7 +84,7 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
             f"its group can change it: mode {mode:04o}",
             where=shown,
             expected="mode 0600, or 0640 with a group of its own",
-            cure=f"chmod g-w {path}",
+            cure=f"chmod g-w {quote(str(path))}",
         )
     else:
         yield ok("credentials.files", f"{said}, mode {mode:04o}", shown)

@@ -39,6 +39,10 @@ def look(scene: Scene) -> Iterator[Finding]:
     own = {key.key_id for key in scene.own_keys().values()}
     yield from expiry(store, scene.now)
     yield from others(store, own, scene.now)
+    if _is_office(store, own, scene.now):
+        yield not_checked("trust.peers", "no key of this side exports or imports")
+        yield from root(store)
+        return
     codes = home.path / "codes"
     paired = codes.is_dir() and any(codes.glob("*.secret"))
     yield from peers(store, own, home.side, scene.now, paired=paired)
@@ -213,6 +217,14 @@ def _unmet(store: TrustStore, policy: Policy, now: datetime) -> Iterator[tuple[s
             f"and {len(everybody)} can"
         )
         yield said, policy.source
+
+
+def _is_office(store: TrustStore, own: set[str], now: datetime) -> bool:
+    """Tell whether a side only signs trust stores or reviews: it then verifies nobody's bundles."""
+    roots = store.root.by_id().keys() if store.root else set()
+    working = {k.public.key_id for r in ("exporter", "importer") for k in live(store, r, now)}
+    reviewing = {k.public.key_id for k in live(store, "reviewer", now)}
+    return bool(own & (roots | reviewing)) and not own & working
 
 
 def _whose(key: TrustedKey) -> str:

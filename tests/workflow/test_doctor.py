@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -249,6 +250,7 @@ CASES = [
     ("home.permissions", ISOLATED, lambda s: (s.isolated / "keys" / "default.pem").chmod(0o640), "wrong", "private key: mode 0640", "chmod 600 "),
     ("home.permissions", ISOLATED, lambda s: (s.isolated / "airgap.toml").chmod(0o644), "warning", "mode 0644", "chmod 600 "),
     ("home.permissions", ISOLATED, lambda s: (s.isolated / "trust.json").chmod(0o666), "warning", "read or change", "chmod 600 "),
+    ("home.permissions", ISOLATED, lambda s: (s.isolated / "trust.json").chmod(0o200), "wrong", "its owner can not read", "chmod 600 "),
     ("home.left-over", ISOLATED, lambda s: stale(s.isolated / ".trust.json.0badcafe.part"), "warning", ".trust.json.0badcafe.part", "rm "),
     ("home.left-over", ISOLATED, lambda s: stale(s.isolated / "keys" / ".default.pem.0badcafe.part"), "warning", "cut off", "may hold a private key"),
     ("home.left-over", WORKSTATION, lambda s: stale(s.workstation / "quarantine" / "tmpabc"), "warning", "tmpabc", "rm "),
@@ -349,7 +351,40 @@ def test_files_of_another_user_are_named(copy):
     told = the(doctor(copy.isolated, code=8), "home.owner", "wrong")
     assert "(12345)" in told["found"]
     assert "outbox.sqlite" in told["where"]
-    assert "chown -R" in told["cure"]
+    assert "chown -R 0 " in told["cure"]
+
+
+@needs_root
+def test_whoever_is_not_the_homes_user_is_told_so(copy):
+    for path in (copy.isolated, *copy.isolated.rglob("*")):
+        os.chown(path, 12345, -1)
+    told = the(doctor(copy.isolated), "home.owner", "warning")
+    assert "sudo -u '#12345' airgap" in told["cure"]
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable]
+    if subprocess.run(
+        [*nobody, "-c", "import airgap"], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("another user can't run this Python (or there is no setpriv: util-linux)")
+    with tempfile.TemporaryDirectory() as folder:
+        # Where others can get to.
+        Path(folder).chmod(0o755)
+        home = shutil.copytree(copy.isolated, Path(folder) / "home")
+        command = [*nobody, "-m", "airgap", "doctor", "--home", str(home), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 8, done.stderr
+    said = json.loads(done.stdout)
+    assert "can't look into it" in the(said, "home.owner", "wrong")["found"]
+    assert of(said, "wrong") == {"home.owner"}
+
+
+def test_a_home_of_root_keys_alone_misses_no_other_side(tmp_path):
+    home, key = homes.create(tmp_path / "office", "isolated", "office"), keys.generate()
+    home.add_key("root-1", key, None)
+    run("trust", "root", "add", "--home", home.path, home.keys_path / "root-1.pub")
+    said = doctor(home.path)
+    assert of(said, "wrong") == set()
+    assert the(said, "trust.peers", "not checked")
+    assert "1 of 1 root key must sign" in the(said, "trust.root", "warning")["found"]
 
 
 @needs_mounts

@@ -344,7 +344,8 @@ def test_a_proxy_where_nothing_listens_is_named(workstation, monkeypatch):
     proxy = f"http://127.0.0.1:{closed_port()}"
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     told = the(probe(workstation, "https://beacon.invalid", code=7), "network.reachable")
-    assert f"refused through {proxy}" in told["found"]
+    assert f"the proxy {proxy} can't be reached" in told["found"]
+    assert "correct HTTPS_PROXY" in told["cure"]
 
 
 def test_a_host_that_never_answers_is_told_so(workstation):
