@@ -116,7 +116,8 @@ def make() -> dict[str, Any]:
         command = cli.get_command(context, name)
         assert command is not None
         table = table_of(command, (name,))
-        if table is not None and name != "init":
+        # Before there is a home, and where the file may be what is broken, nothing is taken from it.
+        if table is not None and name not in ("init", "doctor"):
             tables[name] = table
     where = "The ledger's file, where it is not in the home: two homes may share one."
     path = {**TEXT, "minLength": 1, "examples": ["/srv/airgap/ledger.sqlite"]}

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from airgap import __version__, catalog, mounts, timestamps
+from airgap.cli import completing
 from airgap.cli.common import Output, airgap_command
 from airgap.doctor.findings import CHECKS, GROUPS, Finding, counts, exit_code
 from airgap.doctor.running import examine
@@ -21,7 +22,7 @@ from airgap.text import plural, printable
 _WIDTH = 80
 
 
-@airgap_command("doctor")
+@airgap_command("doctor", configured=False)
 @click.option("--list", "list_", is_flag=True, help="Say what is checked, and check nothing.")
 @click.option("--strict", is_flag=True, help="Warnings count for the exit status too.")
 @click.option(
@@ -30,20 +31,18 @@ _WIDTH = 80
 @click.option(
     "--probe", is_flag=True, help="Workstation only: ask whether the beacon's hosts answer."
 )
-@click.option(
-    "--beacon-url",
-    envvar="AIRGAP_BEACON_URL",
-    help="Base URL of the beacon, where it is not the documented one.",
-)
-@click.option(
-    "--api-url",
-    envvar="AIRGAP_API_URL",
-    help="Base URL of the API, for instance https://eu.api.smith.langchain.com.",
-)
+@click.option("--beacon-url", help="Base URL of the beacon; default: as airgap import has it.")
+@click.option("--api-url", help="Base URL of the API; default: as airgap import has it.")
 @click.option(
     "--ca-file",
     type=click.Path(path_type=Path),
-    help="Certificate authorities, PEM; else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, system.",
+    help="Certificate authorities, PEM; default: as airgap import has it.",
+)
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=completing.profiles,
+    help="Where the beacon is and how it is reached: us, eu, or one of airgap.toml.",
 )
 @click.option(
     "--timeout",
@@ -58,6 +57,7 @@ def command(
     beacon_url: str | None,
     api_url: str | None,
     ca_file: Path | None,
+    profile: str | None,
     timeout: float,
     *,
     list_: bool,
@@ -68,8 +68,9 @@ def command(
     """Examine the home and this machine; each finding with its cure. Nothing is changed.
 
     Home, permissions, databases, keys, trust store, clock, media, credential files, and on the
-    workstation proxy and certificate authorities. Works on a broken home, and without one. URLs and
-    --ca-file default to those of [import] in airgap.toml.
+    workstation proxy and certificate authorities. Works on a broken home, and without one. URLs, proxy
+    and authorities are those that airgap import would use. doctor itself takes no
+    defaults from airgap.toml, since that may be what is broken.
 
     With --probe, one request leaves to each of the two base URLs (beacon.langchain.com and
     api.smith.langchain.com, where nothing else is configured), through the proxy if one is set: after
@@ -109,7 +110,7 @@ def command(
         deep,
     )
     urls = {"beacon": beacon_url, "api": api_url}
-    connection = Connection(urls, ca_file, timeout, probe, timestamps.system_clock)
+    connection = Connection(urls, ca_file, profile, timeout, probe, timestamps.system_clock)
     found = examine(scene, connection if scene.is_workstation else None)
     code = exit_code(found, strict=strict)
     out.result(

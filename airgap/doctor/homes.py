@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 
-from airgap import mounts
+from airgap import mounts, settings
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
@@ -68,7 +68,7 @@ def there(scene: Scene) -> Iterator[Finding]:
     if scene.home is not None:
         said = f"{_side(scene)} {scene.home.name}"
         yield ok("home.there", said, str(scene.path))
-        yield ok("home.configuration", "airgap.toml is valid")
+        yield from _settings(scene)
         return
     if scene.path.is_dir() and not os.access(scene.path, os.R_OK | os.X_OK):
         whose = scene.path.stat().st_uid
@@ -101,8 +101,32 @@ def there(scene: Scene) -> Iterator[Finding]:
             "; ".join(filter(None, (error.message, error.found, *error.details))),
             where=error.where,
             expected=error.expected,
-            cure=f"correct it with an editor: {quote(str(file))}",
+            cure=f"correct it with an editor: {quote(str(file))}; airgap config check names every mistake",
         )
+
+
+def _settings(scene: Scene) -> Iterator[Finding]:
+    """Say what in the settings of a home that can be read has no effect, or can't be meant."""
+    problem = scene.setting_error
+    if problem is not None:
+        yield wrong(
+            "home.configuration",
+            f"{problem.message}: {problem.found}",
+            where=problem.where,
+            expected=problem.expected,
+            cure=problem.hint,
+        )
+    strange = settings.strange_variables(scene.environment, scene.catalog)
+    for name, near in strange.items():
+        yield warning(
+            "home.configuration",
+            f"{name} is in the environment, and no variable of airgap's",
+            cure=f"did you mean {near}?"
+            if near
+            else "unset it; airgap config show names those there are",
+        )
+    if problem is None and not strange:
+        yield ok("home.configuration", "airgap.toml is valid")
 
 
 def entries(home: Path) -> list[Entry]:

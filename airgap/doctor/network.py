@@ -63,26 +63,25 @@ _SAID: Mapping[Stage, str] = {
 def look(scene: Scene, connection: Connection) -> Iterator[Finding]:
     """Look at the settings, and where that was asked for at the hosts."""
     yield ok("network.client", probe.library())
-    table = scene.tables.get("import", {})
-    named = table.get("ca_file")
-    ca_file = connection.ca_file or (Path(named) if isinstance(named, str) else None)
+    try:
+        found = scene.effective(("import",), connection.profile)
+    except UsageError as error:
+        yield _no_urls(error)
+        return
+    set_ = {one.name: str(one.value) for one in found}
+    ca_file = connection.ca_file or (Path(set_["ca_file"]) if "ca_file" in set_ else None)
     usable = True
     for finding in (*proxy(scene.environment), *certificates(ca_file, scene.now)):
         usable = usable and finding.state != "wrong"
         yield finding
     bases: dict[str, str] = {}
     for name, documented in scene.catalog.bases.items():
-        chosen = connection.urls.get(name) or table.get(f"{name}_url") or documented
+        chosen = connection.urls.get(name) or set_.get(f"{name}_url") or documented
         try:
-            bases[name] = check_base(str(chosen))
+            bases[name] = check_base(chosen)
         except UsageError as error:
-            yield wrong(
-                "network.urls",
-                error.message,
-                where=error.where,
-                expected=error.expected,
-                cure=f"correct --{name}-url, AIRGAP_{name.upper()}_URL, or {name}_url in airgap.toml",
-            )
+            cure = f"correct --{name}-url, AIRGAP_{name.upper()}_URL, or {name}_url in airgap.toml"
+            yield _no_urls(error, cure)
         else:
             yield ok("network.urls", f"{name}: {bases[name]}")
     if not connection.probe:
@@ -100,6 +99,16 @@ def look(scene: Scene, connection: Connection) -> Iterator[Finding]:
         yield reachable(url, answer)
         if isinstance(answer, Reached):
             yield clock(url, answer.date, before, after)
+
+
+def _no_urls(error: UsageError, cure: str | None = None) -> Finding:
+    return wrong(
+        "network.urls",
+        error.message + (f": {error.found}" if error.found else ""),
+        where=error.where,
+        expected=error.expected,
+        cure=cure or error.hint,
+    )
 
 
 def proxy(environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -261,13 +261,11 @@ def _half(path: Path, sort: _Sort, private: Any) -> Iterator[Finding]:
 def _passphrases(scene: Scene, sort: _Sort) -> list[bytes]:
     """Return the passphrases that commands would take without asking anybody."""
     found = [scene.environment.get(sort.variable, "").encode("utf-8", "surrogateescape")]
-    for table in scene.tables.values():
-        for option in sort.options:
-            name = table.get(option)
-            if isinstance(name, str):
-                try:
-                    first = keys.read_small(Path(name), "passphrase").split(b"\n")[0]
-                except (AirgapError, ValueError):
-                    continue  # Said where files of credentials are looked at.
-                found.append(first.rstrip(b"\r"))
+    for setting in scene.settings:
+        if setting.name in sort.options and isinstance(setting.value, str):
+            try:
+                data = keys.read_small(Path(setting.value), "passphrase", regular=True)
+            except (AirgapError, ValueError):
+                continue  # Said where files of credentials are looked at.
+            found.append(data.split(b"\n")[0].rstrip(b"\r"))
     return [one for one in dict.fromkeys(found) if one]

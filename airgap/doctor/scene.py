@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from airgap import configuration, settings
 from airgap.catalog import Catalog
-from airgap.errors import AirgapError, TrustError
+from airgap.errors import AirgapError, TrustError, UsageError
 from airgap.home import Home
 from airgap.mounts import Mount
+from airgap.settings import Setting
 from airgap.timestamps import Clock
 from airgap.trust import keys
 from airgap.trust import store as trust_store
@@ -40,14 +41,39 @@ class Scene:
     user: int
     mounts: list[Mount]
     deep: bool = False
-    tables: dict[str, dict[str, Any]] = field(init=False)
-    """Tables of airgap.toml by the command that they are for."""
+    settings: tuple[Setting, ...] = field(init=False)
+    """What is set for commands, by the environment, airgap.toml or a profile; no defaults."""
+    setting_error: UsageError | None = field(init=False)
+    """What keeps that from being known: a profile that there is none of."""
 
     def __post_init__(self) -> None:
-        """Sort out the configuration's tables."""
-        settings = self.home.settings if self.home else {}
-        tables = {name: value for name, value in settings.items() if isinstance(value, dict)}
-        object.__setattr__(self, "tables", tables)
+        """Sort out what is set."""
+        found: list[Setting] = []
+        problem: UsageError | None = None
+        for words in configuration.commands_of(self.catalog.schema(settings.SCHEMA)):
+            try:
+                found += self.effective(words)
+            except UsageError as error:
+                problem = error
+        object.__setattr__(self, "settings", tuple(found))
+        object.__setattr__(self, "setting_error", problem)
+
+    def effective(self, words: tuple[str, ...], profile: str | None = None) -> list[Setting]:
+        """Return what is set for a command.
+
+        Args:
+            words: the command.
+            profile: what ``--profile`` says, or None.
+
+        Raises:
+            UsageError: there is no such profile.
+        """
+        if self.home is None:
+            return []
+        file = self.home.settings
+        chosen = settings.chosen_profile(words, file, self.catalog, self.environment, profile)
+        found = settings.in_effect(words, file, self.catalog, self.environment, chosen)
+        return [one for one in found if one.origin != "default" and one.value is not None]
 
     def own_keys(self) -> dict[str, PublicKey]:
         """Return the public halves of this side's own keys by name, as far as they can be read."""
@@ -93,6 +119,7 @@ class Connection:
     Args:
         urls: base URL by the catalogue's name for it, or None.
         ca_file: certificate authorities, or None.
+        profile: name of the profile that ``--profile`` chose, or None.
         timeout: seconds.
         probe: whether hosts are asked.
         clock: the present, to hold the hosts' Date against.
@@ -100,6 +127,7 @@ class Connection:
 
     urls: Mapping[str, str | None]
     ca_file: Path | None
+    profile: str | None
     timeout: float
     probe: bool
     clock: Clock

@@ -1,4 +1,4 @@
-"""Files of credentials and passphrases that airgap.toml names. Of a key, only its fingerprint is said."""
+"""Files of credentials and passphrases that settings name. Of a key, only its fingerprint is said."""
 
 import stat
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from airgap import credentials
 from airgap.doctor.findings import Finding, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError
+from airgap.settings import Setting
 from airgap.text import printable
 from airgap.trust import keys
 
@@ -28,18 +29,24 @@ def look(scene: Scene) -> Iterator[Finding]:
     """Look at each file of a key, passphrase or token that the configuration names."""
     named = sorted(
         {
-            (option, path, f"[{table}] {option}")
-            for table, options in scene.tables.items()
-            for option, value in options.items()
-            if option in _CREDENTIALS or option in _SECRETS
-            for path in (value if isinstance(value, list) else [value])
+            (setting.name, path, place_of(setting))
+            for setting in scene.settings
+            if setting.name in _CREDENTIALS or setting.name in _SECRETS
+            for path in (setting.value if isinstance(setting.value, list) else [setting.value])
             if isinstance(path, str)
         }
     )
     for option, path, place in named:
         yield from one(Path(path), option, place)
     if not named:
-        yield ok("credentials.files", "airgap.toml names none")
+        yield ok("credentials.files", "neither airgap.toml nor the environment names one")
+
+
+def place_of(setting: Setting) -> str:
+    """Return where a setting comes from, for people."""
+    if setting.origin == "file":
+        return f"{setting.path} in airgap.toml"
+    return f"profile {setting.source}" if setting.origin == "profile" else str(setting.source)
 
 
 def one(path: Path, option: str, place: str) -> Iterator[Finding]:
@@ -48,7 +55,7 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
     Args:
         path: the file.
         option: what names it; says what it holds.
-        place: table and option, for the message.
+        place: what names it, for the message.
     """
     shown = f"{printable(str(path), 300)}, {place}"
     try:
@@ -67,7 +74,7 @@ def one(path: Path, option: str, place: str) -> Iterator[Finding]:
             expected="one line of text, the key"
             if option in _CREDENTIALS
             else "a file that this user can read",
-            cure="correct the path in airgap.toml, or the file's permissions and content",
+            cure="correct the path there, or the file's permissions and content",
         )
         return
     if mode & 0o007:

@@ -11,7 +11,7 @@ from airgap.text import printable, size
 
 LEAST_SPACE = 16 * 1024**2
 """Free bytes on a stick below which even a small site's bundle may not fit."""
-_NAMED = (("export", "to"), ("import", "receipt_to"))
+_NAMED = ("export.to", "import.receipt_to")
 
 
 def look(scene: Scene) -> Iterator[Finding]:
@@ -84,18 +84,25 @@ def rests(folder: Path) -> Iterator[Finding]:
 
 
 def named(scene: Scene) -> list[Path]:
-    """Return the folders for bundles and receipts that airgap.toml names, where they are."""
-    found = [scene.tables.get(table, {}).get(option) for table, option in _NAMED]
-    return [Path(f) for f in found if isinstance(f, str) and Path(f).is_dir()]
+    """Return the folders for bundles and receipts that settings name, where they are."""
+    return [folder for folder, _ in _folders(scene) if folder.is_dir()]
 
 
 def missing(scene: Scene) -> Iterator[Finding]:
-    """Say which folders that airgap.toml names are not there: perhaps no stick is plugged in."""
-    for table, option in _NAMED:
-        name = scene.tables.get(table, {}).get(option)
-        if isinstance(name, str) and not Path(name).is_dir():
+    """Say which folders that settings name are not there: perhaps no stick is plugged in."""
+    for folder, path in _folders(scene):
+        if not folder.is_dir():
             yield not_checked(
                 "media.sticks",
-                f"the folder that [{table}] {option} names is not there: plug the stick in and mount it",
-                printable(name, 300),
+                f"the folder that {path} names is not there: plug the stick in and mount it",
+                printable(str(folder), 300),
             )
+
+
+def _folders(scene: Scene) -> list[tuple[Path, str]]:
+    """Return the folders for bundles and receipts that settings name, each with the setting."""
+    return [
+        (Path(setting.value), setting.path)
+        for setting in scene.settings
+        if setting.path in _NAMED and isinstance(setting.value, str)
+    ]

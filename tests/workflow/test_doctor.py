@@ -245,7 +245,7 @@ CASES = [
     # what is broken: check, side, how, state, a part of what is said, a part of the cure
     ("home.there", ISOLATED, lambda s: (s.isolated / "airgap.toml").unlink(), "wrong", "no airgap home", "airgap init --source"),
     ("home.configuration", ISOLATED, lambda s: change(s.isolated / "airgap.toml", "side =", "side"), "wrong", "can't be read", "with an editor"),
-    ("home.configuration", ISOLATED, lambda s: change(s.isolated / "airgap.toml", '"isolated"', '"both"'), "wrong", "which side", "with an editor"),
+    ("home.configuration", ISOLATED, lambda s: change(s.isolated / "airgap.toml", '"isolated"', '"both"'), "wrong", "side in airgap.toml has another value", "with an editor"),
     ("home.permissions", ISOLATED, lambda s: s.isolated.chmod(0o755), "wrong", "others can read the home: mode 0755", "chmod 700 "),
     ("home.permissions", ISOLATED, lambda s: (s.isolated / "keys" / "default.pem").chmod(0o640), "wrong", "private key: mode 0640", "chmod 600 "),
     ("home.permissions", ISOLATED, lambda s: (s.isolated / "airgap.toml").chmod(0o644), "warning", "mode 0644", "chmod 600 "),
@@ -290,8 +290,8 @@ CASES = [
     ("audit.whole", ISOLATED, lambda s: torn(s.isolated / "audit.jsonl"), "warning", "cut off", "airgap audit verify"),
     ("credentials.files", WORKSTATION, lambda s: credential(s, 0o644), "wrong", "mode 0644", "chmod o-rwx "),
     ("credentials.files", WORKSTATION, lambda s: credential(s, 0o660), "warning", "mode 0660", "chmod g-w "),
-    ("credentials.files", WORKSTATION, lambda s: credential(s, 0o600, "two\nlines"), "wrong", "does not hold one key", "correct the path"),
-    ("credentials.files", WORKSTATION, lambda s: configure(s, WORKSTATION, '[import]\nlicense_file = ["/nowhere/key"]'), "wrong", "can't be read", "correct the path"),
+    ("credentials.files", WORKSTATION, lambda s: credential(s, 0o600, "two\nlines"), "wrong", "does not hold one key", "correct the path there"),
+    ("credentials.files", WORKSTATION, lambda s: configure(s, WORKSTATION, '[import]\nlicense_file = ["/nowhere/key"]'), "wrong", "can't be read", "correct the path there"),
     ("credentials.files", ISOLATED, lambda s: credential(s, 0o604, "secret", "passphrase_file"), "wrong", "mode 0604", "chmod o-rwx "),
     ("network.urls", WORKSTATION, lambda s: configure(s, WORKSTATION, '[import]\nbeacon_url = "http://elsewhere"'), "wrong", "can't be used", "beacon_url in airgap.toml"),
     ("network.authorities", WORKSTATION, lambda s: configure(s, WORKSTATION, f'[import]\nca_file = "{s.license_file}"'), "wrong", "can't be read", "ca_file"),
@@ -534,6 +534,25 @@ def test_of_a_credential_only_the_fingerprint_is_said(copy, monkeypatch):
     assert the(said, "credentials.environment", "ok")["found"].startswith("api_key:")
     assert "correct the variable" in the(said, "credentials.environment", "wrong")["cure"]
     assert "http://***@proxy.example:3128" in the(said, "network.proxy", "ok")["found"]
+
+
+def test_a_variable_that_is_none_and_a_profile_that_is_none_are_told_so(copy, monkeypatch):
+    monkeypatch.setenv("AIRGAP_IMPORT_BECAON_URL", "https://beacon.example")
+    told = the(doctor(copy.workstation), "home.configuration", "warning")
+    assert told["cure"] == "did you mean AIRGAP_IMPORT_BEACON_URL?"
+    monkeypatch.delenv("AIRGAP_IMPORT_BECAON_URL")
+    monkeypatch.setenv("AIRGAP_PROFILE", "mars")
+    told = the(doctor(copy.workstation, code=2), "home.configuration", "wrong")
+    assert "no such profile: mars" in told["found"]
+
+
+def test_files_and_urls_that_the_environment_or_a_profile_names_are_looked_at(copy, monkeypatch):
+    copy.license_file.chmod(0o644)
+    monkeypatch.setenv("AIRGAP_IMPORT_LICENSE_FILE", str(copy.license_file))
+    told = the(doctor(copy.workstation, code=4), "credentials.files", "wrong")
+    assert told["where"].endswith(", AIRGAP_IMPORT_LICENSE_FILE")
+    said = doctor(copy.workstation, "--profile", "eu", code=4)
+    assert "https://eu.api.smith.langchain.com" in json.dumps(said)
 
 
 @pytest.mark.parametrize(
