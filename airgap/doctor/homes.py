@@ -248,7 +248,7 @@ def left_over(found: Iterable[Entry], now: datetime, home: Path) -> Iterator[Fin
             f"{printable(entry.path.name, 100)} was left by a run that was cut off",
             where=str(path),
             cure=f"nothing reads it{', but it may hold a private key' if is_key else ''}; "
-            f"while no airgap runs: rm {quote(str(path))}",
+            f"while no airgap runs: rm {'-r ' if entry.is_folder else ''}{quote(str(path))}",
         )
     if len(rests) > _MOST_SHOWN:
         yield warning(

@@ -113,6 +113,12 @@ def pki(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _few_authorities(pki, monkeypatch) -> None:
+    """Those of this machine are many, and say nothing here."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki / "ca.pem"))
+
+
 @contextmanager
 def tls(chain: Path, reply: bytes):
     """Serve one answer over TLS, any number of times; yield the port and what was read."""
