@@ -729,18 +729,17 @@ def test_the_schema_describes_every_property():
 
     def walk(schema: dict) -> None:
         for found in schema.get("properties", {}).values():
-            assert "$ref" in found or found["description"]
+            assert found["description"]
             walk(found)
         if schema.get("type") == "object":
             assert schema["additionalProperties"] is False
-        for inner in (schema.get("items"), *schema.get("$defs", {}).values()):
-            if isinstance(inner, dict):
-                walk(inner)
+        if "items" in schema:
+            walk(schema["items"])
 
     walk(SCHEMA)
     said = {"id": "home.there", "state": "wrong", "found": "x", "where": None, "expected": None}
     broken = {"cure": None, "exit_code": 2, **said}
-    finding = VALIDATOR.evolve(schema={**SCHEMA["$defs"]["finding"]})
+    finding = VALIDATOR.evolve(schema=SCHEMA["properties"]["findings"]["items"])
     assert not finding.is_valid(broken)
     assert finding.is_valid({**broken, "cure": "y"})
 
