@@ -118,5 +118,6 @@ def test_a_proxy_from_the_environment_is_used_and_never_for_this_machine(site, b
 def test_a_proxy_variable_that_is_garbage_says_so(site, beacon, monkeypatch):
     site.collect([report(1)])
     site.export()
-    monkeypatch.setenv("HTTPS_PROXY", "garbage://nowhere")
-    assert "proxy settings can't be used" in site.import_(beacon.url, code=2).output
+    for value in ("garbage://nowhere", "http://proxy.example:port"):
+        monkeypatch.setenv("HTTPS_PROXY", value)
+        assert "proxy settings can't be used" in site.import_(beacon.url, code=2).output
