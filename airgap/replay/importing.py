@@ -200,7 +200,7 @@ class Sending:
             raise UsageError(
                 "delivery needs the HTTP client, which is not installed",
                 expected="httpx, which the workstation's installation has",
-                hint="install the httpx that requirements.lock names; "
+                hint="install airgap with --workstation, or the httpx that requirements.lock names; "
                 "then go on with the same options: airgap import --resume",
             ) from None
 

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -89,35 +88,6 @@ def wheel(tmp_path_factory) -> Path:
     assert "schemas/endpoints.json" in listed
     [made] = (tree / "dist").glob("*.whl")
     return made
-
-
-def test_a_wheel_in_a_fresh_environment_outside_the_tree_runs_the_demo(wheel, tmp_path):
-    folder = tmp_path / "venv"
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "AIRGAP"))}
-    lock = REPOSITORY / "requirements.lock"
-    for arguments in (("--require-hashes", "-r", lock), ("--no-deps", wheel)):
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=environment,
-        )
-        if done.returncode and "Could not find a version" in done.stderr:
-            pytest.skip("no package index is reached from here")
-        assert done.returncode == 0, done.stderr
-    done = subprocess.run(
-        [folder / "bin" / "airgap", "demo"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert _EQUAL in done.stdout, done.stdout + done.stderr
 
 
 def test_the_schemas_load_from_a_wheel_on_the_path_and_from_an_uninstalled_checkout(

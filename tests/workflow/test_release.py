@@ -1,0 +1,264 @@
+"""The offline release: the same bytes for the same commit, signed, and installed where there is no network."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import sandbox
+from support import LICENSE, REPOSITORY, report, write_lines
+
+SCRIPT = REPOSITORY / ".ci" / "release"
+SIGNER = "release@airgap.example"
+EPOCH = "1767225600"
+no_network = sandbox.no_namespace()
+needs_offline = pytest.mark.skipif(bool(no_network), reason=str(no_network))
+needs_ssh = pytest.mark.skipif(
+    shutil.which("ssh-keygen") is None,
+    reason="ssh-keygen is missing: apt-get install openssh-client",
+)
+needs_shellcheck = pytest.mark.skipif(
+    shutil.which("shellcheck") is None, reason="shellcheck is missing: apt-get install shellcheck"
+)
+
+
+def made(folder: Path, *options: object) -> Path:
+    """Build the release of the tree as it is, for this Python and machine alone."""
+    done = subprocess.run(
+        [
+            *(sys.executable, SCRIPT, folder, "--dirty", "--platform", platform.machine()),
+            *("--python", f"{sys.version_info.major}.{sys.version_info.minor}", *options),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH},
+    )
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip("no package index is reached from here")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory) -> Path:
+    """A key to sign with that is thrown away."""
+    path = tmp_path_factory.mktemp("key") / "release"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", SIGNER, "-f", path], check=True
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, key: Path) -> Path:
+    return made(tmp_path_factory.mktemp("release"), "--key", key)
+
+
+@pytest.fixture(scope="module")
+def unpacked(release: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(release) as tar:
+        tar.extractall(folder, filter="tar")
+    [top] = folder.iterdir()
+    return top
+
+
+@pytest.fixture(scope="module")
+def installed(unpacked: Path, tmp_path_factory) -> Path:
+    """An installation that was made in a network namespace without any interface."""
+    if no_network:
+        pytest.skip(str(no_network))
+    target = tmp_path_factory.mktemp("opt") / "airgap"
+    done = offline(unpacked / "install.sh", target, "--workstation", "--python", sys.executable,
+                   home=unpacked.parent)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"Installed airgap {version()} in {target}" in done.stdout
+    return target
+
+
+def version() -> str:
+    import airgap
+
+    return airgap.__version__
+
+
+def offline(
+    *command: object, home: Path, loopback: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command without a network, and with nothing of this environment."""
+    words = list(map(str, command))
+    if loopback:
+        words = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", *words]
+    return subprocess.run(
+        ["unshare", "-n", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={home}", *words],
+        capture_output=True, text=True, check=False, cwd=home,
+    )  # fmt: skip
+
+
+@needs_ssh
+def test_the_same_tree_and_wheels_give_the_same_bytes(release: Path, unpacked: Path, tmp_path):
+    wheels = tmp_path / "wheels"
+    shutil.copytree(unpacked / "wheels", wheels, ignore=shutil.ignore_patterns("airgap-*"))
+    again = made(tmp_path / "again", "--wheels", wheels)
+    assert again.name == release.name
+    assert (
+        hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(release.read_bytes()).digest()
+    )
+
+
+@needs_ssh
+def test_the_signature_is_checked_by_what_every_host_has_and_a_changed_byte_is_refused(
+    release: Path, key: Path, tmp_path
+):
+    """As keys/README.md tells it."""
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f'{SIGNER} namespaces="airgap-release" {Path(f"{key}.pub").read_text()}')
+    command = [
+        *("ssh-keygen", "-Y", "verify", "-f", signers, "-I", SIGNER, "-n", "airgap-release"),
+        *("-s", f"{release}.sig"),
+    ]
+    data = release.read_bytes()
+    good = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert good.returncode == 0, good.stderr
+    changed = data[:-1] + bytes([data[-1] ^ 1])
+    assert subprocess.run(command, input=changed, capture_output=True, check=False).returncode
+    assert "ssh-keygen -Y verify" in (REPOSITORY / "keys" / "README.md").read_text()
+
+
+@needs_ssh
+def test_every_file_is_in_the_sums_and_every_wheel_in_the_bill_of_materials(unpacked: Path):
+    sums = dict(
+        reversed(line.split("  ", 1)) for line in (unpacked / "SHA256SUMS").read_text().splitlines()
+    )
+    files = {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file()}
+    assert files - {"SHA256SUMS"} == sums.keys()
+    bill = json.loads((unpacked / "sbom.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    told = {c["bom-ref"]: c["hashes"][0]["content"] for c in bill["components"]}
+    wheels = {p.name: sums[f"wheels/{p.name}"] for p in (unpacked / "wheels").iterdir()}
+    assert told == wheels
+    assert all(c["version"] and c["purl"].startswith("pkg:pypi/") for c in bill["components"])
+    assert not [name for name in files if name.endswith((".pem", ".key"))]
+
+
+@needs_ssh
+@needs_offline
+def test_what_was_installed_without_a_network_makes_the_isolated_half_of_the_journey(
+    installed: Path, tmp_path
+):
+    airgap, home = installed / "bin" / "airgap", ("--home", tmp_path / "home")
+    (tmp_path / "license.key").write_text(LICENSE + "\n")
+    source = write_lines(tmp_path / "usage.jsonl", [report(n, n) for n in range(3)])
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    interfaces = offline("cat", "/proc/net/dev", home=tmp_path).stdout.splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    for words in (
+        ("init", *home, "--source", "bank-a.prod"),
+        ("key", "generate", *home, "--no-passphrase"),
+        ("collect", *home, source, "--license-file", tmp_path / "license.key"),
+        ("export", *home, "--to", stick),
+        ("review", *home, stick / "bank-a.prod-000001.airgap", "--html", tmp_path / "r.html"),
+        ("doctor", *home),
+    ):
+        done = offline(airgap, *words, home=tmp_path)
+        if words[0] != "doctor":  # which misses the importer's key
+            assert done.returncode == 0, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert (stick / "bank-a.prod-000001.airgap").exists()
+
+
+@needs_ssh
+@needs_offline
+def test_what_was_installed_without_a_network_makes_the_whole_journey_over_loopback(
+    installed: Path, tmp_path
+):
+    done = offline(installed / "bin" / "airgap", "demo", home=tmp_path, loopback=True)
+    assert (
+        "Equal at every hop: source, outbox, bundle, ledger, beacon, receipt, confirmed."
+        in done.stdout
+    )
+    page = installed / "current" / "share" / "man" / "man1" / "airgap-export.1"
+    assert page.exists()
+
+
+@needs_ssh
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{target}", "--python", "/bin/true"], "is no CPython 3.11 or newer"),
+        (["{target}", "--with", "everything"], "there is no part everything"),
+        (["{full}"], "is there and is no airgap installation"),
+        (["{target}", "{full}"], "two targets"),
+        (["{target}", "--fast"], "unknown option --fast"),
+    ],
+)
+def test_install_says_what_is_wrong_and_leaves_nothing(unpacked: Path, tmp_path, words, said):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    places = {"target": tmp_path / "target", "full": tmp_path / "full"}
+    typed = [word.format(**places) for word in words]
+    if "--python" not in typed:
+        typed += ["--python", sys.executable]
+    done = subprocess.run(
+        [unpacked / "install.sh", *typed], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "install.sh: hint: " in done.stderr
+    assert not (tmp_path / "target").exists()
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+@needs_ssh
+def test_install_refuses_a_release_of_which_a_byte_was_changed(unpacked: Path, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(unpacked, copy)
+    lock = copy / "locks" / "core.lock"
+    lock.write_text(lock.read_text() + "\n")
+    done = subprocess.run(
+        [copy / "install.sh", tmp_path / "target"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "the release is damaged: locks/core.lock: FAILED" in done.stderr
+    assert not (tmp_path / "target").exists()
+
+
+@needs_ssh
+@needs_offline
+def test_the_next_release_is_installed_beside_and_the_same_one_is_not_installed_twice(
+    unpacked: Path, installed: Path
+):
+    words = (unpacked / "install.sh", installed, "--python", sys.executable)
+    done = offline(*words, home=unpacked.parent)
+    assert done.returncode == 1
+    assert "is installed in" in done.stderr
+    assert (installed / "current").resolve() == installed / "versions" / version()
+
+
+@needs_shellcheck
+def test_the_shell_scripts_pass_shellcheck():
+    scripts = [REPOSITORY / ".ci" / name for name in ("install.sh", "run")]
+    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_there_are_wheels_for_every_python_and_machine(machine, tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path, "--dirty", "--platform", machine],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(done.stdout.splitlines()[-1]) as tar:
+        names = tar.getnames()
+    for tag in ("cp311", "cp312", "cp313"):
+        assert [n for n in names if "orjson" in n and tag in n and machine in n], (tag, machine)
