@@ -152,7 +152,7 @@ def test_import_works_without_the_http_client_up_to_the_point_of_sending(site, t
     assert go("--dry-run").returncode == 0
     done = go()
     assert done.returncode == 2
-    assert "install the httpx that requirements.lock names" in done.stderr
+    assert "--workstation, or the httpx that requirements.lock names" in done.stderr
     assert site.status("workstation")["states"]["usage_report"] == {"waiting": 1}
 
 
