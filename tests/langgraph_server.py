@@ -28,7 +28,7 @@ NODES = 3
 needs_server = pytest.mark.skipif(
     not PYTHON.exists(),
     reason="the LangGraph server is not installed: python3 -m venv .langgraph && "
-    ".langgraph/bin/pip install --require-hashes -r tests/langgraph/requirements.lock",
+    ".langgraph/bin/pip install --require-hashes --no-deps -r tests/langgraph/requirements.lock",
 )
 
 
