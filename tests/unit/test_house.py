@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import REPOSITORY
@@ -52,29 +53,36 @@ def test_readme_has_the_two_commands_and_ci_runs_exactly_the_second():
     assert second in re.sub(r"[ \t]+", " ", script)
 
 
-def test_every_command_that_the_readme_names_exists():
+def pages() -> list[str]:
+    """Return the names of all documents."""
+    return [name for name in tracked() if name.endswith(".md")]
+
+
+def headings(page: Path) -> set[str]:
+    """Return what GitHub calls a document's headings in links."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+def test_every_command_that_a_document_names_exists():
     from airgap.cli.main import COMMANDS
 
-    for page in ("README.md", "keys/README.md"):
+    for page in pages():
         text = (REPOSITORY / page).read_text()
-        for name in re.findall(r"(?:^|`)airgap ([a-z]+)", text, re.MULTILINE):
+        for name in re.findall(r"(?:^|`)airgap ([a-z]+)\b(?! key v1`)", text, re.MULTILINE):
             assert name in COMMANDS, f"{page}: airgap {name}"
 
 
 def test_every_link_within_the_documents_leads_somewhere():
-    for page in (
-        "README.md",
-        "schemas/README.md",
-        "keys/README.md",
-        "keys/threats.md",
-        "tests/vectors/README.md",
-        "tests/benchmarks/README.md",
-        "tests/fuzz/README.md",
-    ):
+    for page in pages():
         path = REPOSITORY / page
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
-            if "://" not in target:
-                assert (path.parent / target).exists(), f"{page}: {target}"
+        for target, place in re.findall(r"\]\(([^)#]*)(#[^)]*)?\)", path.read_text()):
+            if "://" in target:
+                continue
+            there = path.parent / target if target else path
+            assert there.exists(), f"{page}: {target}"
+            if place:
+                assert place[1:] in headings(there), f"{page}: {target}{place}"
 
 
 def test_every_test_that_the_threat_model_names_exists():

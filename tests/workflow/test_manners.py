@@ -267,8 +267,9 @@ def test_the_rehearsal_beacon_refuses_what_is_not_documented(beacon, path, body,
     assert note in answer.json()["detail"]
 
 
-def test_every_example_in_the_readme_names_options_that_exist():
-    text = (REPOSITORY / "README.md").read_text() + (REPOSITORY / "keys" / "README.md").read_text()
+def test_every_example_in_the_documents_names_options_that_exist():
+    pages = ("README.md", "keys/README.md", "airgap/README.md", "airgap/collect/README.md")
+    text = "".join((REPOSITORY / page).read_text() for page in pages)
     helps: dict[str, str] = dict.fromkeys(COMMANDS, "")
     for path in every_command():
         helps[path[0]] += run(*path, "--help").output
@@ -292,11 +293,11 @@ def test_the_readme_shows_what_the_commands_print(site, beacon, monkeypatch):
         site.export().output,
         site.import_(beacon.url).output,
     ]
+    outputs.append(site.apply().output)
     text = "".join(outputs).replace(f"{site.root}/usage.jsonl", "/var/log/langgraph/usage.jsonl")
     text = text.replace(str(site.isolated), "/home/ops/.local/share/airgap")
     for line in text.replace("stick", "/media/stick").splitlines():
         assert line in shown, line
-    site.apply()
     said = run("status", "--home", site.isolated).output.replace("stick", "/media/stick")
     said = said.replace(str(site.isolated), "/home/ops/.local/share/airgap").splitlines()
     start = shown.index("$ airgap status") + 1
