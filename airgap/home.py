@@ -1,5 +1,6 @@
 """A home: the folder in which one side keeps its configuration, keys, trust store and database."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,16 @@ _EXAMPLES = {
     "isolated": ("export", 'to = "/media/stick"'),
     "workstation": ("import", 'license_file = ["/etc/airgap/license.key"]'),
 }
+
+
+def default_home() -> Path:
+    """Return the home's default place: AIRGAP_HOME, or the user's data folder."""
+    chosen = os.environ.get("AIRGAP_HOME")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_data_path
+
+    return user_data_path("airgap", appauthor=False)
 
 
 @dataclass(frozen=True, slots=True)

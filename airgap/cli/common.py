@@ -17,7 +17,7 @@ from airgap.cli import completing
 from airgap.configuration import options_of
 from airgap.errors import AirgapError, MediumError, NoHomeError, UsageError
 from airgap.findings import Finding
-from airgap.home import Home, open_home, passphrase_from
+from airgap.home import Home, default_home, open_home, passphrase_from
 from airgap.records import Totals
 from airgap.settings import Setting
 from airgap.text import printable
@@ -318,16 +318,6 @@ def _origin_of(error: click.BadParameter, found: list[Setting]) -> str | None:
 def setting_of(option: click.Option) -> str:
     """Return what an option is called in ``airgap.toml``: its long name with underscores."""
     return max(option.opts, key=len).removeprefix("--").replace("-", "_")
-
-
-def default_home() -> Path:
-    """Return the home's default place: AIRGAP_HOME, or the user's data folder."""
-    chosen = os.environ.get("AIRGAP_HOME")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_data_path
-
-    return user_data_path("airgap", appauthor=False)
 
 
 def home_option(function: _F) -> _F:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from airgap import catalog
-from airgap.home import NAME, Home, open_home
+from airgap.home import NAME, Home, default_home, open_home
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -36,8 +36,6 @@ def _offer(read: Callable[[Home], Iterable[str]], *, files: bool = False) -> Off
 
 
 def _home(ctx: click.Context) -> Home:
-    from airgap.cli.common import default_home
-
     return open_home(Path(ctx.params.get("home_path") or default_home()))
 
 
