@@ -240,8 +240,9 @@ class Scenario:
 
     @property
     def output(self) -> str:
-        """What the last command said."""
-        return (self.site.root / "output.txt").read_text(errors="replace")
+        """What the last command said; nothing where it was killed before it could."""
+        path = self.site.root / "output.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def collected(self) -> dict:
