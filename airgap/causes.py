@@ -22,10 +22,12 @@ _MOST_IDS = 3
 _VARIES = re.compile(r"[0-9a-fA-F]{8}[0-9a-fA-F-]*|\d+")
 _REFUSED = re.compile(r"answered \d+: refused for good(?:: (?P<said>.*))?", re.DOTALL)
 _SENT_OUT = "was sent, and no answer came"
-_ASK = (
+ASK = (
     "ask LangChain whether it was counted (each id went along as Idempotency-Key), then: "
-    "airgap ledger resolve ID --delivered or --resend, with --reason"
+    "airgap ledger resolve ID --delivered --reason TEXT, or --resend in place of --delivered"
 )
+"""What settles a record that is in doubt."""
+
 _RETRY = "airgap ledger deadletter retry ID|all --reason TEXT, and airgap import --resume"
 _RESUME = "with the same options: airgap import --resume"
 _ANY: frozenset[int | None] = frozenset()
@@ -160,42 +162,42 @@ CAUSES: tuple[Cause, ...] = (
         "server-error",
         "in_doubt",
         "the beacon, or something before it, failed",
-        _ASK,
+        ASK,
         status=range(500, 1000),
     ),
     _row(
         "counted-otherwise",
         "in_doubt",
         "the beacon counted another number of records than was sent",
-        _ASK,
+        ASK,
         reason=r"sent [\d,]+ records",
     ),
     _row(
         "refused-after-doubt",
         "in_doubt",
         "refused, after an attempt that may have been counted",
-        _ASK + ". The refusal itself is cured as its words say",
+        ASK + ". The refusal itself is cured as its words say",
         reason=_REFUSED.pattern,
     ),
     _row(
         "no-answer-in-time",
         "in_doubt",
         f"{_SENT_OUT} in time",
-        _ASK + ". A slow beacon or proxy: --timeout with more seconds",
+        ASK + ". A slow beacon or proxy: --timeout with more seconds",
         reason=r"no whole answer|cut off after sending began: \w*Timeout",
     ),
     _row(
         "cut-off",
         "in_doubt",
         f"{_SENT_OUT}: the connection was cut",
-        _ASK,
+        ASK,
         reason="cut off after sending began",
     ),
     _row(
         "run-cut-off",
         "in_doubt sending",
         "the import itself was cut off while it was sent",
-        _ASK,
+        ASK,
         reason="the run was cut off",
     ),
     # Waiting: nothing is lost, and the next run goes on.
@@ -297,7 +299,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # For what an older or newer airgap wrote.
     _row("unknown", "dead", "refused", "see the reason; after the fix: " + _RETRY),
-    _row("unknown", "in_doubt sending", "it may have been counted", _ASK),
+    _row("unknown", "in_doubt sending", "it may have been counted", ASK),
     _row("unknown", "waiting", "not delivered yet", _RESUME),
 )
 

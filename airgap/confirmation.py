@@ -301,7 +301,7 @@ def _refuse_contradictions(outbox: Outbox, chain: dict[int, str]) -> None:
     for sequence, identifier in connection.execute("SELECT sequence, bundle_id FROM proven"):
         if chain.get(sequence, identifier) != identifier:
             raise _contradiction(
-                outbox, sequence, identifier, "an earlier `airgap outbox continue`"
+                outbox, sequence, identifier, "an earlier run of `airgap outbox continue`"
             )
     rows = connection.execute(
         "SELECT b.sequence, b.bundle_id, r.importer FROM bundle b JOIN receipt r"

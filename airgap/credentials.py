@@ -18,6 +18,8 @@ from airgap import privacy
 from airgap.catalog import Catalog
 from airgap.errors import InputRefusedError, TrustError, UsageError
 
+_NAMES = {"license": "licence key", "api_key": "API key"}
+_OPTIONS = {"license": "--license-file", "api_key": "--api-key-file"}
 _KEY = re.compile(r"[!-~]{8,16384}")
 
 
@@ -30,6 +32,10 @@ def fingerprint(kind: str, secret: str) -> str:
     """
     digest = sha256(b"airgap credential v1\0" + kind.encode() + b"\0" + secret.encode()).hexdigest()
     return f"{kind}:{digest[:32]}"
+
+
+def _name(kind: str) -> str:
+    return _NAMES.get(kind, kind)
 
 
 def mask(fp: str) -> str:
@@ -46,7 +52,7 @@ def check(kind: str, secret: object, *, where: str) -> str:
     """
     if not isinstance(secret, str) or not _KEY.fullmatch(secret):
         raise InputRefusedError(
-            f"the {kind} credential is not a key",
+            f"what is given as the {_name(kind)} is not a key",
             where=where,
             expected="8 to 16,384 printable ASCII characters without spaces",
             found="something else (not shown)",
@@ -142,11 +148,21 @@ class Keyring:
 
 def missing(fingerprints: list[str], keyring: Keyring) -> TrustError:
     """Return the error for credentials that the workstation does not have."""
+    types = dict.fromkeys(fp.partition(":")[0] for fp in fingerprints)
+    options = " and ".join(f"{_OPTIONS.get(name, name)} FILE" for name in types)
+    swapped = any(
+        fingerprint(name, secret) in fingerprints
+        for name in types
+        for secret in keyring.secrets.values()
+    )
     return TrustError(
         "no credential here matches the bundle's",
         expected=", ".join(fingerprints),
         found=", ".join(keyring.secrets) or "no credential",
-        hint="name the file with the right key: --license-file FILE or --api-key-file FILE",
+        hint=f"the key is here, as the wrong type: give its file as {options}"
+        if swapped
+        else f"run the same command with {options}, the key that the usage was collected with; if "
+        "none of yours is it, this is another customer's stick; nothing of it was sent",
     )
 
 
@@ -175,17 +191,20 @@ def read_secret_file(path: str, *, kind: str) -> str:
             raw = file.read(65_537)
     except OSError as error:
         raise UsageError(
-            f"the {kind} file can't be read: {error.strerror}",
+            f"the file of the {_name(kind)} can't be read: {error.strerror}",
             # What leads nowhere and is no path may be the key itself.
-            where=path if "/" in path else f"a name of {len(path)} characters",
+            where=path
+            if "/" in path
+            else f"a name of {len(path)} characters, not shown: it may be the key itself",
             hint="check the path; the file holds the key and nothing else",
         ) from None
     lines = raw.decode("utf-8", "replace").strip().splitlines()
     if len(lines) != 1:
         raise UsageError(
-            f"the {kind} file does not hold one key",
+            f"the file of the {_name(kind)} does not hold one key",
             where=path,
             expected="one line of text, the key",
             found=f"{len(lines)} lines",
+            hint="put the key alone into a file, on one line",
         )
     return check(kind, lines[0].strip(), where=path)

@@ -325,8 +325,8 @@ def check_clock(outbox: Outbox, now: datetime, *, backdated: bool) -> list[Findi
             where=outbox.source,
             expected=f"a clock not before {newest.created_at}",
             found=timestamps.to_text(now),
-            hint="set the clock right; if it was wrong before and is right now: --backdated, "
-            "which the importer must then accept as well; nothing was exported",
+            hint="set the clock right; if it was wrong before and is right now, with the same options: "
+            "airgap export --backdated, which the importer must then accept as well; nothing was exported",
         )
     return [Finding("clock-behind", words)]
 

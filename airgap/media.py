@@ -23,6 +23,9 @@ from airgap.readback import digest
 from airgap.text import plural, printable, size
 
 _BLOCK = 1024**2
+SUFFIXES = (".airgap", ".receipt", ".approval", ".trust", ".succession")
+"""How names of files end that travel."""
+
 MOST_FILES = 10_000
 """Most files of one folder, or of one command line; more than a site makes in 25 years of days."""
 _AT_FDCWD = -100
@@ -196,7 +199,9 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
                 raise UsageError(
                     f"there is no {' or '.join(suffixes)} file in this folder",
                     where=printable(str(path), 300),
-                    hint="name the folder or the file that holds it; subfolders are not searched",
+                    found=_instead(path, suffixes),
+                    hint="if it is another stick than you thought: airgap media list shows what is on "
+                    "which; subfolders are not searched: name the folder itself",
                 )
             found.extend(inside)
         elif not os.path.lexists(path):
@@ -216,6 +221,20 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
             hint="name the files of one source, or put them into several folders",
         )
     return found
+
+
+def _instead(folder: Path, suffixes: tuple[str, ...]) -> str:
+    """Return what lies in a folder that holds no such file, the first that helps: one level is looked at."""
+    there = sorted(p for p in islice(folder.iterdir(), MOST_FILES) if not p.name.startswith("."))
+    with suppress(OSError):
+        for inner in (p for p in there if p.is_dir() and not p.is_symlink()):
+            for one in islice(inner.iterdir(), MOST_FILES):
+                if one.name.lower().endswith(suffixes):
+                    return f"{printable(inner.name)}/{printable(one.name)}"
+    ours = [p for p in there if p.name.lower().endswith(SUFFIXES)]
+    shown = ", ".join(printable(p.name) for p in (ours or there)[:3])
+    more = len(ours or there) - 3
+    return f"{shown} and {more:,} more" if more > 0 else shown or "nothing"
 
 
 def is_file(path: Path) -> bool:
@@ -347,7 +366,9 @@ def _require_space(folder: Path, length: int, what: str) -> None:
             where=printable(str(folder), 300),
             expected=f"{size(length)} free",
             found=size(free),
-            hint="make room, or use another one; nothing is lost",
+            hint="make room there, or name another stick, and run the command again; nothing is lost"
+            if what == "the medium"
+            else "make room on this machine's disk, and run the command again; nothing is lost",
         )
 
 

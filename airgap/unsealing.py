@@ -172,7 +172,7 @@ def find_recipient(home: Home, choice: str) -> Named:
         or "none is known yet",
         found=printable(choice),
         hint="add the key once, with the fingerprint that its owner tells you: "
-        "airgap recipient add FILE --fingerprint ...",
+        "airgap recipient add FILE --fingerprint DIGITS",
     )
 
 

@@ -34,7 +34,7 @@ from airgap.trust.entries import Place
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),
-    help="The review sheet that was read: a page of `airgap review --html`, or its text.",
+    help="The review sheet that was read: a page of `airgap review BUNDLE --html FILE`, or its text.",
 )
 @click.option(
     "--since",

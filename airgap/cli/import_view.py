@@ -138,9 +138,11 @@ def show_receipts(out: Output, placed: list[Placed]) -> None:
         if one.copy is not None:
             out.say(f"Wrote {one.copy}")
         if one.error is not None:
-            out.warn(f"the receipt stays in the home: {one.error.message}")
+            at = f" ({one.error.where})" if one.error.where else ""
+            out.warn(f"the receipt stays in the home: {one.error.message}{at}")
         if one.error is not None or (one.copy is None and one.receipt.new):
-            out.say(f"Wrote {one.receipt.path}; --receipt-to FOLDER copies it")
+            out.say(f"Wrote {one.receipt.path}")
+            out.say("To copy it to a stick: airgap import --resume --receipt-to FOLDER")
 
 
 def finish(out: Output, done: Done) -> None:

@@ -11,6 +11,7 @@ import click
 
 from airgap import catalog, timestamps
 from airgap.audit import record
+from airgap.causes import ASK
 from airgap.cli.common import Output, airgap_command, on_side
 from airgap.errors import PartialDeliveryError, UsageError
 from airgap.files import exclusive, is_held, written_whole
@@ -19,6 +20,15 @@ from airgap.replay import decisions
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import State
 from airgap.text import plural, printable
+
+_NAMES = {"in_doubt": "what is in doubt", "sending": "what was cut off", "dead": "dead letters"}
+_WITH = "with the options of your import: airgap import --resume"
+_STEPS = {
+    "in_doubt": f"{ASK}; then {_WITH}",
+    "sending": f"{_WITH}; it finds which of them are in doubt",
+    "dead": f"have the cause fixed, then: airgap ledger deadletter retry ID --reason TEXT; then {_WITH}",
+    "waiting": _WITH,
+}
 
 
 @click.group("ledger")
@@ -114,15 +124,10 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
             for row in found
         ],
     )
-    hints = {
-        "in_doubt": "ask the beacon's side whether they were counted, then: "
-        "airgap ledger resolve ID --delivered or --resend, with --reason",
-        "sending": "airgap import --resume; it finds which of them are in doubt",
-        "dead": "have the cause fixed, then: airgap ledger deadletter retry ID --reason TEXT",
-        "waiting": "airgap import --resume",
-    }
-    first = next((s for s in hints if any(row["state"] == s for row in found)), None)
-    out.say(plural(len(found), "record") + (f". Next: {hints[first]}" if first else "."))
+    out.say(f"{plural(len(found), 'record')}.")
+    for name, step in _STEPS.items():
+        if any(row["state"] == name for row in found):
+            out.say(f"Next, for {_NAMES.get(name, name)}: {step}")
 
 
 @airgap_command("show")
@@ -213,8 +218,7 @@ def _resolve(
         )
     out.result({"resolved": changed, "as": choice})
     out.say(
-        f"{plural(len(changed), 'record')} now {choice}. "
-        f"Wrote {home.ledger_path}. Next: airgap import --resume"
+        f"{plural(len(changed), 'record')} now {choice}. Wrote {home.ledger_path}. Next, {_WITH}"
     )
 
 
@@ -276,7 +280,7 @@ def _retry(out: Output, home_path: Path, identifier: str, reason: str) -> None:
     out.result({"resolved": changed, "as": "waiting"})
     out.say(
         f"{plural(len(changed), 'dead letter')} now waiting. "
-        f"Wrote {home.ledger_path}. Next: airgap import --resume"
+        f"Wrote {home.ledger_path}. Next, {_WITH}"
     )
 
 

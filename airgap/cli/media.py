@@ -9,10 +9,9 @@ import click
 from airgap import mounts
 from airgap.cli.common import Output, airgap_command
 from airgap.errors import UsageError
+from airgap.media import SUFFIXES
 from airgap.mounts import Mount
 from airgap.text import plural, printable, size
-
-_SUFFIXES = (".airgap", ".receipt", ".approval", ".trust", ".succession")
 
 
 @click.group("media")
@@ -68,7 +67,8 @@ def only_stick(out: Output) -> Path:
             "there is no stick to write to" if not writable else "there are several sticks",
             expected="--to FOLDER, or exactly one removable medium that can be written to",
             found=", ".join(_name(mount) for mount in there) or "no removable medium is mounted",
-            hint="name it with --to; airgap media list shows what is plugged in",
+            hint="mount the stick, or name its folder: airgap export --to FOLDER; "
+            "airgap media list shows what is plugged in",
         )
     out.say(f"To the only stick: {_name(writable[0])}")
     return writable[0].point
@@ -83,7 +83,7 @@ def _described(mount: Mount) -> dict[str, Any]:
         files = sorted(
             printable(p.name, 100)
             for p in mount.point.iterdir()
-            if p.name.endswith(_SUFFIXES) and not p.name.startswith(".")
+            if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")
         )
     return {
         "path": str(mount.point),

@@ -122,7 +122,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
         f"The next bundle is {done.sequence + 1}; {waits(waiting)} for it. "
         f"Wrote {home.outbox_path}."
     )
-    out.say("Next: airgap collect what came since the snapshot, then airgap export --to FOLDER")
+    out.say("Next: collect again what came since the snapshot, then: airgap export --to FOLDER")
 
 
 for _command in (_prune, _continue):

@@ -134,7 +134,7 @@ def _list(out: Output, home_path: Path) -> None:
     if not found:
         out.say(
             f"No recipients in {home.path / 'recipients'}. "
-            "Next: airgap recipient add FILE --fingerprint ..."
+            "Next: airgap recipient add FILE --fingerprint DIGITS"
             if is_isolated
             else f"No sealing keys in {home.path / 'sealing'}. Next: airgap recipient generate"
         )

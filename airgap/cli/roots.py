@@ -319,7 +319,8 @@ def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
             "it has as many signatures as a file can have",
             expected=f"fewer than {MAX_SIGNATURES}",
             found=str(len(envelope.signatures)),
-            hint="ask for the file as it was made, or sign it anew: airgap trust sign --to FOLDER",
+            hint="ask for the file as it was made, or sign it anew: "
+            "airgap trust sign --key NAME --to FOLDER",
         )
     made = key.sign(envelope.message)
     return Envelope(envelope.payload_type, envelope.payload, (*envelope.signatures, made))

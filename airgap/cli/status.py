@@ -292,7 +292,7 @@ def _workstation(
     if left["in_doubt"] or left["dead"]:
         out.say("Next: airgap ledger list")
     elif left["waiting"] or left["sending"]:
-        out.say("Next: airgap import --resume")
+        out.say("Next, with the options of your import: airgap import --resume")
     elif not problems:
         out.say("Nothing left to deliver.")
     return problems

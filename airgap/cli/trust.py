@@ -17,7 +17,15 @@ from airgap.home import open_home
 from airgap.text import printable
 from airgap.trust import keys, spoken, succession
 from airgap.trust import store as trust_store
-from airgap.trust.entries import ANY_SOURCE, Policy, Revocation, Role, TrustedKey, moment_text
+from airgap.trust.entries import (
+    ANY_SOURCE,
+    Policy,
+    Revocation,
+    Role,
+    TrustedKey,
+    moment_text,
+    names,
+)
 from airgap.trust.store import TrustStore
 
 _ROLES = ("exporter", "reviewer", "importer")
@@ -117,8 +125,9 @@ def _list(out: Output, home_path: Path) -> None:
     store = trust_store.load(home.trust_path, catalog.load())
     out.result({**store.as_map(), "signed": store.signed})
     if not store.keys:
+        role = "importer" if home.side == "isolated" else "exporter --source NAME"
         out.say(
-            f"The trust store is empty: {home.trust_path}. Next: airgap trust add FILE --role ROLE"
+            f"The trust store is empty: {home.trust_path}. Next: airgap trust add FILE.pub --role {role}"
         )
     out.table(
         ("fingerprint", "trusted as", "whose"),
@@ -160,7 +169,7 @@ def _remove(out: Output, home_path: Path, key: str) -> None:
         trust_store.save(home.trust_path, store.without(found.public.key_id))
     out.result({"removed": found.public.key_id})
     record("key removed", fingerprint=found.public.fingerprint)
-    out.say(f"Removed {found.public.fingerprint} ({printable(found.comment)}).")
+    out.say(f"Removed {names([found])}.")
     out.say(f"Wrote {home.trust_path}. What this key signed is now refused as unknown.")
 
 
@@ -204,7 +213,7 @@ def _revoke(
         trust_store.save(home.trust_path, store.changed(replace(found, revoked=made)))
     out.result({"revoked": found.public.key_id})
     record("key revoked", fingerprint=found.public.fingerprint, revocation=str(made))
-    out.say(f"Revoked {found.public.fingerprint} ({printable(found.comment)}).")
+    out.say(f"Revoked {names([found])}.")
     what = [
         f"made at or after {moment_text(since)}" if since else "",
         f"that are, or answer, bundle {since_sequence} or a later one" if since_sequence else "",
@@ -214,7 +223,7 @@ def _revoke(
         if heir is not None and heir.revoked is None:
             out.warn(
                 f"{heir.public.fingerprint}, which it named as its successor, is still trusted: whoever "
-                "had the old key may have made it (airgap trust revoke)"
+                f"had the old key may have made it: airgap trust revoke {heir.public.key_id[:16]}"
             )
     comma = "" if since or since_sequence else ","
     out.say(f"Wrote {home.trust_path}. Files by this key are refused{comma} {bounds}.")
@@ -307,7 +316,7 @@ def _set(out: Output, home_path: Path, source: str, exporters: int, reviewers: i
         if len(able) < wanted:
             out.warn(
                 f"too few keys here can sign as {role}, {len(able)} of {wanted}: until there are enough, "
-                f"no bundle can be imported (airgap trust add FILE --role {role})"
+                f"no bundle can be imported (airgap trust add FILE.pub --role {role} --source NAME)"
             )
     out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
 

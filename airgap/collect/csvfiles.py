@@ -447,7 +447,8 @@ def _no_rows(name: str, table: str) -> InputRefusedError:
         expected="at least one row",
         found="none",
         hint="nothing was unreported when the query ran, for instance since an earlier export was "
-        "marked as sent; if that is right, airgap export --no-usage says so",
+        "marked as sent; if that is right, say so: "
+        "airgap export --no-usage FROM..TO",
     )
 
 

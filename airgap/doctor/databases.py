@@ -153,7 +153,7 @@ def _absent(home: Home, path: Path, what: str, receipts: list[str]) -> Finding:
         expected=f"the {what} that made {left[-1]}",
         cure="restore it from a copy"
         + (
-            "; if there is none, begin anew: airgap outbox continue"
+            "; if there is none, begin anew with the receipts: airgap outbox continue RECEIPT..."
             if what == "outbox"
             else ": what a ledger has forgotten would be delivered again"
         ),

@@ -79,7 +79,7 @@ def there(scene: Scene) -> Iterator[Finding]:
             where=str(scene.path),
             expected="whoever runs airgap here",
             cure=f"run this as that user: sudo -u '#{whose}' airgap doctor --home "
-            + quote(str(scene.path)),
+            f"{quote(str(scene.path))}",
         )
         return
     if not os.path.lexists(file):

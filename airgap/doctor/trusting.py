@@ -87,9 +87,11 @@ def others(store: TrustStore, own: set[str], now: datetime) -> Iterator[Finding]
             where=key.public.fingerprint,
             cure=_ASK
             if store.signed
-            else "ask its holder for a new key, compare its fingerprint, then: airgap trust add FILE"
+            else "ask its holder for a new key, compare its fingerprint, then: "
+            f"airgap trust add FILE.pub {key.granted}"
             if over
-            else "ask its holder for its successor (airgap key rotate), then: airgap trust succeed FILE",
+            else "ask its holder for its successor (airgap key rotate NEW), then: "
+            "airgap trust succeed NEW.succession",
         )
     if len(ends) > _MOST_SHOWN:
         yield warning(
@@ -147,7 +149,8 @@ def policies(store: TrustStore, now: datetime) -> Iterator[Finding]:
             expected="as many people with keys that count as the policy demands",
             cure=_ASK
             if store.signed
-            else "add the missing keys with airgap trust add, or lower the demand: "
+            else "add the missing keys (airgap trust add FILE.pub --role ROLE --source NAME), or lower "
+            "the demand: "
             f"airgap trust policy set --source {printable(source)}",
         )
     if not unmet:
@@ -169,7 +172,8 @@ def root(store: TrustStore) -> Iterator[Finding]:
         "trust.root",
         f"{said}: with one of them lost, nobody can sign a new trust store",
         expected="more root keys than must sign",
-        cure="where the trust store is made: airgap trust root add FILE.pub, then sign it anew",
+        cure="where the trust store is made: airgap trust root add FILE.pub, then "
+        "sign it anew: airgap trust sign --key NAME --to FOLDER",
     )
 
 

@@ -80,7 +80,8 @@ def odd(bundle: VerifiedBundle, now: datetime, added: Added | None = None) -> li
             Finding(
                 "clock-ahead",
                 f"bundle {bundle.sequence} was made at {bundle.manifest['created_at']}, and this "
-                f"clock says {timestamps.to_text(now)}: one of the two is wrong",
+                f"clock says {timestamps.to_text(now)}: one of the two is wrong; "
+                "set it right before the next",
             )
         )
     if bundle.no_usage is not None and windows.instant(bundle.no_usage.end) > now + AHEAD:
@@ -177,8 +178,9 @@ def _refuse_backdated(ledger: Ledger, bundle: VerifiedBundle) -> None:
         expected=f"{word} bundle {other.sequence}, which was made at "
         f"{timestamps.to_text(windows.instant(other.created))}",
         found=str(bundle.manifest["created_at"]),
-        hint="ask the exporter: a clock was wrong, or somebody uses an old key; if it was the clock: "
-        f"--accept-backdated {bundle.document_id[:16]}; nothing was taken over",
+        hint="ask the exporter: a clock was wrong, or somebody uses an old key; if it was the clock, "
+        f"with the same options: airgap import FOLDER --accept-backdated {bundle.document_id[:16]}; "
+        "nothing was taken over",
     )
 
 

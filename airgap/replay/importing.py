@@ -260,6 +260,7 @@ class Done:
         states: how many records of each kind are in which state.
         by_source: the same per source and kind.
         undelivered: what is not delivered, by cause.
+        address: where requests went, and through which proxy.
     """
 
     taken: Taken
@@ -268,6 +269,7 @@ class Done:
     states: dict[str, dict[str, int]]
     by_source: dict[tuple[str, str], dict[str, int]]
     undelivered: list[Group]
+    address: str | None = None
 
     def count(self, state: str) -> int:
         """Return how many records of all kinds are in a state."""
@@ -285,12 +287,18 @@ class Done:
         if self.report.stop == "unreachable":
             return UnreachableError(
                 f"the beacon could not be reached; {left}",
+                where=self.address,
                 found=self.report.reason,
-                hint="check network, proxy and --ca-file, then with the same options: airgap import --resume",
+                hint=next(
+                    (group.cause.cure for group in self.undelivered if group.state == "waiting"),
+                    "check network, proxy and --ca-file, "
+                    "then with the same options: airgap import --resume",
+                ),
             )
         if self.report.stop == "not_the_beacon":
             return UnreachableError(
                 f"the answers are not the beacon's; {left}",
+                where=self.address,
                 found=self.report.reason,
                 hint="check --beacon-url, --api-url and the proxy, "
                 "then with the same options: airgap import --resume",
@@ -298,9 +306,10 @@ class Done:
         if self.count("dead") or self.count("in_doubt"):
             doubt, dead = self.count("in_doubt"), self.count("dead")
             return PartialDeliveryError(
-                f"{plural(doubt, 'record')} in doubt, {plural(dead, 'dead letter')}; {left}",
+                f"{plural(doubt, 'record')} in doubt, {plural(dead, 'dead letter')}"
+                + (f"; {left}" if self.count("waiting") else ""),
                 found=self.report.reason or "left by an earlier run",
-                hint="see them with `airgap ledger list`, decide them with `airgap ledger resolve`",
+                hint="airgap ledger list shows them, and the next step for each",
             )
         if self.report.held or self.count("waiting"):
             return PartialDeliveryError(
@@ -397,7 +406,19 @@ def run(
         states,
         tallies.by_source(ledger, scoped=True),
         grouped(found, plan.catalog),
+        _address(plan.routes) if report.stop in ("unreachable", "not_the_beacon") else None,
     )
+
+
+def _address(routes: Routes) -> str:
+    """Return where requests go, and through which proxies; only where the HTTP client is installed."""
+    from airgap.replay.probe import proxy_for
+
+    found: list[str] = []
+    for url in dict.fromkeys(routes.bases.values()):
+        proxy = proxy_for(url)
+        found.append(f"{url} through the proxy {proxy}" if proxy else url)
+    return ", ".join(found)
 
 
 def _place(receipt: MadeReceipt, folder: Path | None) -> Placed:
@@ -419,7 +440,7 @@ def _require_whole(standings: list[Standing]) -> None:
             found=found[0].message,
             details=[finding.message for finding in found[1:]],
             hint="import the missing bundles too, have a time without usage declared with "
-            "`airgap export --no-usage`, or go on without --strict: airgap import --resume",
+            "`airgap export --no-usage FROM..TO`, or go on without --strict: airgap import --resume",
         )
 
 

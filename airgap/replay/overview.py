@@ -79,7 +79,7 @@ def look(
                 found=found[0],
                 details=found[1:],
                 hint="import the missing bundles, or have a time without usage declared with "
-                "`airgap export --no-usage`",
+                "`airgap export --no-usage FROM..TO`",
             )
         )
     if not sources:

@@ -1,8 +1,9 @@
 """What a trust store holds, as values: trusted keys, policies, and the root that signs the store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from shlex import quote
 from typing import Literal
 
 from airgap import timestamps
@@ -127,6 +128,27 @@ class TrustedKey:
         """Tell whether the key is trusted for a source."""
         return ANY_SOURCE in self.sources or source in self.sources
 
+    @property
+    def granted(self) -> str:
+        """The options with which ``airgap trust add`` trusts another key in the same roles and sources."""
+        roles = [f"--role {role}" for role in self.roles]
+        return " ".join([*roles, *(f"--source {quote(source)}" for source in self.sources)])
+
+    @property
+    def shortly(self) -> str:
+        """The beginning of its id, as it is typed behind ``airgap trust remove``."""
+        return self.public.key_id[:16]
+
+    @property
+    def anew(self) -> str:
+        """The next step where what it signed does not count."""
+        if "exporter" not in self.roles:
+            return "ask the sender to sign it with another key"
+        return (
+            "ask the sender to sign it with another key, once that one is trusted here: "
+            "airgap export --again --sign-again --key NAME --to FOLDER"
+        )
+
     def check(self, place: Place, *, where: str) -> None:
         """Check that the key may have signed a file.
 
@@ -140,7 +162,9 @@ class TrustedKey:
                 where=where,
                 expected=", ".join(self.sources),
                 found=place.source,
-                hint="if it should: airgap trust remove, then trust add --source",
+                hint="another customer's stick, or a home of another name; if the key should sign for "
+                f"it: airgap trust remove {self.shortly}, then: airgap trust add FILE.pub "
+                f"{replace(self, sources=(place.source,)).granted}",
             )
         if self.not_before is not None and place.made_at < self.not_before:
             raise TrustError(
@@ -148,7 +172,9 @@ class TrustedKey:
                 where=where,
                 expected=f"at or after {moment_text(self.not_before)}",
                 found=moment_text(place.made_at),
-                hint="check the clock of the isolated host",
+                hint="if the clock of the host that made it is wrong, set it right; what it dated "
+                "wrongly needs a key that counts from an earlier time on: "
+                f"airgap trust remove {self.shortly}, then: airgap trust add FILE.pub {self.granted}",
             )
         if self.not_after is not None and place.made_at >= self.not_after:
             raise TrustError(
@@ -156,7 +182,7 @@ class TrustedKey:
                 where=where,
                 expected=f"before {moment_text(self.not_after)}",
                 found=moment_text(place.made_at),
-                hint="ask the sender to export again with a new key",
+                hint=self.anew,
             )
         if self.last_sequence is not None and place.sequence > self.last_sequence:
             raise TrustError(
@@ -172,7 +198,7 @@ class TrustedKey:
                 where=where,
                 expected="a key that is not revoked",
                 found=str(self.revoked),
-                hint="ask the sender to export again with a new key",
+                hint=self.anew,
             )
 
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from airgap import jsontext, timestamps
 from airgap.bundle.envelope import Envelope
@@ -32,13 +32,13 @@ from airgap.trust.entries import (
     require_distinct,
     root_from_map,
 )
-from airgap.trust.keys import PublicKey, fingerprint
+from airgap.trust.keys import PublicKey
+from airgap.trust.signatures import right_signatures
 
 FORMAT = "airgap-trust/2"
 MOST_KEYS = 4096
 """Most keys of a trust store; its schema holds it."""
 
-_MOST_SHOWN = 8
 SOON = timedelta(days=30)
 """How long before the end of a key's or a trust store's time that is said."""
 
@@ -87,7 +87,8 @@ class TrustStore:
             raise TrustError(
                 "this key is in the trust store already",
                 where=key.public.fingerprint,
-                hint="remove it first to change what it may sign: airgap trust remove KEY",
+                hint="to change what it may sign, take it out, then add it again: "
+                f"airgap trust remove {key.shortly}",
             )
         if len(self.keys) >= MOST_KEYS:
             raise TrustError(
@@ -198,7 +199,9 @@ class TrustStore:
                 where=where,
                 expected=f"a signature by a key with the role {role}",
                 found=", ".join(f"{k.public.fingerprint} ({', '.join(k.roles)})" for k in signers),
-                hint=f"if the key should have this role: airgap trust remove, then trust add --role {role}",
+                hint="if the key should have this role: "
+                f"airgap trust remove {signers[0].shortly}, then: airgap trust add FILE.pub --role {role}"
+                f" --source {quote(place.source)}",
             )
         return signers
 
@@ -220,7 +223,7 @@ class TrustStore:
                     where=where,
                     expected="a key that is not revoked",
                     found=printable(str(key.revoked), 400),
-                    hint="ask the sender to export again with a new key",
+                    hint=key.anew,
                 )
         return signers
 
@@ -234,10 +237,11 @@ class TrustStore:
         found = [
             Finding(
                 "key-expires",
-                f"{what} expired at {moment_text(end)}: exchange a new one (airgap key generate)"
+                f"{what} expired at {moment_text(end)}: its owner makes a new one (airgap key generate "
+                "--name NEW) and exchanges it"
                 if end <= now
                 else f"{what} expires at {moment_text(end)}: "
-                "make its successor with `airgap key rotate` before",
+                "its owner makes its successor before (airgap key rotate NEW)",
             )
             for end, what in ends
             if end - SOON <= now
@@ -270,8 +274,8 @@ class TrustStore:
             return None
         return TrustError(
             f"the time of {' and of '.join(over)} is over",
-            hint="airgap key generate --name NEW for a key, and exchange it; "
-            "airgap trust update FILE for the trust store",
+            hint="for a key: airgap key generate --name NEW, and exchange it; "
+            "for the trust store: airgap trust update FILE",
         )
 
     def require_fresh(self, now: datetime, *, where: str) -> None:
@@ -289,63 +293,6 @@ class TrustStore:
                 hint="ask the holders of the root keys for a newer one, then: airgap trust update FILE; "
                 "or set the clock right",
             )
-
-
-def right_signatures(
-    envelope: Envelope, known: Mapping[str, PublicKey], *, where: str, signed: bool = False
-) -> tuple[str, ...]:
-    """Return the ids of the keys that signed, when every signature is by a known key, and right.
-
-    Args:
-        envelope: what is signed.
-        known: keys by id; a key's own algorithm counts, not the one that the file names.
-        where: the file, for the message.
-        signed: whether only the holders of root keys can add a key here, for the message.
-
-    Raises:
-        TrustError: no signature; a key that signed twice; one that is unknown, of another algorithm
-            than the key's, or wrong.
-    """
-    if not envelope.signatures:
-        raise TrustError(
-            "the file is not signed",
-            where=where,
-            expected="at least one signature",
-            found="none",
-            hint="ask the sender for the signed file; airgap never writes an unsigned one",
-        )
-    if len({s.key_id for s in envelope.signatures}) != len(envelope.signatures):
-        raise TrustError(
-            "one key signed twice",
-            where=where,
-            hint="name each key once when signing; if it came from elsewhere, ask the sender what this is",
-        )
-    message = envelope.message
-    for signature in envelope.signatures:
-        shown = fingerprint(printable(signature.key_id, 64))
-        key = known.get(signature.key_id)
-        if key is None:
-            trusted = ", ".join(k.fingerprint for k in islice(known.values(), _MOST_SHOWN))
-            trusted += f" and {len(known) - _MOST_SHOWN} more" if len(known) > _MOST_SHOWN else ""
-            raise TrustError(
-                f"signed by a key that is not in the trust store: {shown}",
-                where=where,
-                expected=f"a trusted key ({trusted})"
-                if trusted
-                else "a trusted key (the trust store is empty)",
-                found=shown,
-                hint="ask the holders of the root keys for a trust store with it: airgap trust update FILE"
-                if signed
-                else "compare the fingerprint with the sender by phone, then: airgap trust add FILE",
-            )
-        if signature.algorithm != key.algorithm or not key.verifies(signature.signature, message):
-            raise TrustError(
-                f"the signature by {shown} is wrong",
-                where=where,
-                expected=f"an {key.algorithm} signature over this manifest",
-                hint="the file was changed after it was signed; ask for it again",
-            )
-    return tuple(s.key_id for s in envelope.signatures)
 
 
 def signed_path(path: Path) -> Path:
@@ -478,7 +425,7 @@ def require_root(
             where=where,
             expected=f"{threshold} right signatures by {shown or 'root keys, and none is known'}",
             found=f"{len(found)}",
-            hint="ask the holders of the root keys to sign it: airgap trust sign FILE",
+            hint="ask the holders of the root keys to sign it: airgap trust sign FILE --key NAME",
         )
     return tuple(sorted(found))
 

@@ -16,7 +16,8 @@ from airgap.text import printable
 from airgap.trust import statement
 from airgap.trust.entries import Place, TrustedKey, public_from_map
 from airgap.trust.keys import HYBRID, PrivateKey, PublicKey, fingerprint
-from airgap.trust.store import TrustStore, right_signatures
+from airgap.trust.signatures import right_signatures
+from airgap.trust.store import TrustStore
 
 SUFFIX = ".succession"
 FORMAT = "airgap-succession/1"
@@ -92,7 +93,8 @@ def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
             found=printable(str(old.revoked), 400)
             if old.revoked
             else f"successor {fingerprint(old.followed_by or '')}",
-            hint="add the new key by its fingerprint instead: airgap trust add FILE.pub --fingerprint",
+            hint="add the new key instead, by its fingerprint: airgap trust add FILE.pub --role "
+            f"{old.roles[0]} --fingerprint DIGITS",
         )
     if old.not_after is not None and old.not_after <= now:
         raise TrustError(
@@ -101,7 +103,7 @@ def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
             expected=f"before {timestamps.to_text(old.not_after)}",
             found=timestamps.to_text(now),
             hint="make a new one (airgap key generate --name NEW) and add it by its fingerprint: "
-            "airgap trust add FILE.pub --fingerprint",
+            f"airgap trust add NEW.pub --role {old.roles[0]} --fingerprint DIGITS",
         )
 
 
@@ -118,7 +120,7 @@ def _require_end(
             else "no bundle: the old key signs none",
             found="none" if first is None else f"bundle {first}",
             hint="add the new key by its fingerprint instead, and remove the old one: "
-            "airgap trust add FILE.pub --fingerprint",
+            f"airgap trust add FILE.pub --role {old.roles[0]} --fingerprint DIGITS",
         )
     if made_at > now + AHEAD:
         raise TrustError(
@@ -155,7 +157,7 @@ def follow(
             found=f"old key {'known' if old else 'not in the trust store'}, "
             f"{len(envelope.signatures)} signatures",
             hint="where keys followed one another: the earlier succession first; else add the new key by "
-            "its fingerprint: airgap trust add FILE.pub --fingerprint",
+            "its fingerprint: airgap trust add FILE.pub --role ROLE --fingerprint DIGITS",
         )
     heir = store.keys.get(public.key_id)
     if heir is not None and old.followed_by == public.key_id:

@@ -11,7 +11,8 @@ from airgap.bundle.envelope import Envelope, Signature
 from airgap.errors import TrustError
 from airgap.trust import keys
 from airgap.trust.keys import ED25519, HYBRID
-from airgap.trust.store import TrustStore, right_signatures
+from airgap.trust.signatures import right_signatures
+from airgap.trust.store import TrustStore
 
 SEED = bytes(range(32))
 ALICE = keys.from_seed(SEED, HYBRID)
