@@ -1,6 +1,14 @@
 """Text that is safe to show: names and values that came from a stranger's file."""
 
+import re
+import textwrap
 import unicodedata
+
+_WHOLE = re.compile(
+    r"(?:(?:[0-9a-f]{4} ){7}[0-9a-f]{4}|airgap(?: [a-z]+){1,3}"
+    r"(?: (?:--[a-z-]+|[A-Z]+(?:[.|][a-z]+)?\b|[0-9a-f]{8,}|[\w.-]*/[\w./-]*\w))*)\S*"
+)
+"""A fingerprint; or a command line: up to three words, then options, what stands for values, ids, paths."""
 
 
 def printable(text: str, limit: int = 80) -> str:
@@ -18,6 +26,31 @@ def printable(text: str, limit: int = 80) -> str:
         for c in text[: limit + 1]
     )
     return shown if max(len(text), len(shown)) <= limit else shown[: limit - 1] + "…"
+
+
+def wrapped(
+    text: str, width: int, first: str, further: str, *, break_long: bool = True
+) -> list[str]:
+    """Return a text in lines of a width; commands and fingerprints stay on one line, to be copied.
+
+    Args:
+        text: without line feeds.
+        width: columns.
+        first: stands before the first line.
+        further: stands before the others.
+        break_long: whether a word that is longer than a line is broken; else the line gets longer.
+    """
+    room = width - len(further)
+    held = _WHOLE.sub(lambda m: m[0] if len(m[0]) > room else m[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(
+        held,
+        width,
+        initial_indent=first,
+        subsequent_indent=further,
+        break_on_hyphens=False,
+        break_long_words=break_long,
+    )
+    return [line.replace("\0", " ") for line in lines]
 
 
 def size(count: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from authorities import authority, tls_beacon  # noqa: F401 - fixtures
 from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support import Site, report

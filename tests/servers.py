@@ -112,3 +112,29 @@ def silence(seconds: float) -> Reply:
         connection.recv(1)
 
     return reply
+
+
+def tunnel(port: int) -> Reply:
+    """Return a proxy's reply that connects to a port of this machine, whatever host was asked for."""
+
+    def reply(connection: socket.socket, _body: bytes, _number: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as upstream:
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            pumps = [
+                threading.Thread(target=pump, args=pair, daemon=True)
+                for pair in ((connection, upstream), (upstream, connection))
+            ]
+            for thread in pumps:
+                thread.start()
+            for thread in pumps:
+                thread.join(5)
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    return reply

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -20,7 +21,7 @@ from airgap.findings import Finding
 from airgap.home import Home, default_home, open_home, passphrase_from
 from airgap.records import Totals
 from airgap.settings import Setting
-from airgap.text import printable
+from airgap.text import printable, wrapped
 from airgap.trust.keys import Passphrase
 from airgap.unsealing import Unsealer
 
@@ -159,17 +160,28 @@ def show_error(error: AirgapError, *, as_json: bool) -> None:
     """Print an error for people on stderr, and for machines on stdout."""
     if as_json:
         click.echo(_redact(json.dumps(error.as_json())))
-    said = [f"airgap: error: {error.message}"]
+    said = [("airgap: error: ", error.message)]
     for label, text in (
         ("where", error.where),
         ("expected", error.expected),
         ("found", error.found),
+        *(("also", text) for text in error.details),
     ):
         if text:
-            said.append(f"  {label + ':':<10}{text}")
-    said.extend(f"  also:     {text}" for text in error.details)
-    said.append(f"airgap: hint: {error.hint}")
-    click.echo(_redact("\n".join(map(_line, said))), err=True)
+            said.append((f"  {label + ':':<10}", text))
+    said.append(("airgap: hint: ", error.hint))
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    click.echo("\n".join(_fitted(*line, width) for line in said), err=True)
+
+
+def _fitted(label: str, text: str, width: int) -> str:
+    """Return a line of an error; on a terminal broken between words, and behind its label."""
+    line = _redact(_line(label + text))
+    if len(line) <= width or not width:
+        return line
+    return "\n".join(
+        wrapped(line[len(label) :], max(40, width), label, " " * len(label), break_long=False)
+    )
 
 
 def _line(text: str) -> str:

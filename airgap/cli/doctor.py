@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from airgap.doctor.running import examine
 from airgap.doctor.scene import Connection, Scene
 from airgap.errors import AirgapError, UsageError
 from airgap.home import Home, open_home
-from airgap.text import plural, printable
+from airgap.text import plural, printable, wrapped
 
 _WIDTH = 80
 
@@ -185,13 +184,7 @@ def _lines(found: Iterable[Finding], *, named: bool = False) -> Iterator[str]:
 
 def _wrapped(lead: str, text: str, width: int) -> list[str]:
     """Return lines no wider than the terminal, but for what has no blank, such as paths."""
-    lines = textwrap.wrap(
-        printable(text, 10_000),
-        width - len(lead),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [(" " * len(lead) if number else lead) + line for number, line in enumerate(lines)]
+    return wrapped(printable(text, 10_000), width, lead, " " * len(lead), break_long=False)
 
 
 def _is_terminal() -> bool:

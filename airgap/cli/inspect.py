@@ -43,7 +43,7 @@ def command(
     except TrustError as error:
         raise with_hint(error) from None
     after = (
-        f"Next: airgap cat {shlex.quote(str(file))}"
+        f"Next: airgap cat {shlex.quote(str(file))}{' --unverified' if unverified else ''}"
         if is_open
         else "Nobody here can read its records"
     )

@@ -241,5 +241,6 @@ def _person(key: TrustedKey, roles: str) -> str:
 
 def with_hint(error: TrustError) -> TrustError:
     """Return the error with a hint at ``--unverified``."""
-    error.hint = f"{error.hint}; to look at it all the same: --unverified"
+    if "--unverified" not in error.hint:
+        error.hint = f"{error.hint}; to look at it all the same: --unverified"
     return error

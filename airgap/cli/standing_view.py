@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -11,7 +10,7 @@ import click
 from airgap.calendars import MARKS, Calendar, Mark
 from airgap.causes import Group
 from airgap.cli.common import Output
-from airgap.text import plural, printable
+from airgap.text import plural, printable, wrapped
 
 COLUMNS = ("delivered", "waiting", "sending", "in_doubt", "dead")
 Tally = Mapping[tuple[str, str], Mapping[str, int]]
@@ -149,13 +148,7 @@ def _shows_blocks(stream: TextIO) -> bool:
 def _wrapped(out: Output, text: str, first: str, further: str) -> list[str]:
     """Return a text in lines that fit the terminal, or a page that is not too wide."""
     wide = shutil.get_terminal_size().columns if _stream(out).isatty() else _WIDEST
-    return textwrap.wrap(
-        text,
-        max(40, min(wide, _WIDEST)),
-        initial_indent=first,
-        subsequent_indent=further,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, max(40, min(wide, _WIDEST)), first, further)
 
 
 def _print(out: Output, lines: Iterable[Line]) -> None:

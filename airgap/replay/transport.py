@@ -4,6 +4,7 @@ import os
 import ssl
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Self
 
@@ -159,11 +160,13 @@ def tls(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=chosen)
     except (OSError, ssl.SSLError) as error:
+        reason = str(error.reason or "not PEM") if isinstance(error, ssl.SSLError) else None
         raise UsageError(
-            f"the certificate authorities can't be read: {error}",
+            f"the certificate authorities can't be read: {reason or error.strerror}",
             where=str(chosen),
             expected="a PEM file of certificates",
-            hint="correct --ca-file, SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
+            hint="correct --ca-file, SSL_CERT_FILE or REQUESTS_CA_BUNDLE; a certificate in DER becomes "
+            f"PEM by: openssl x509 -inform der -in {quote(str(chosen))} -out FILE.pem",
         ) from None
     if chosen is None and not context.get_ca_certs():
         import certifi

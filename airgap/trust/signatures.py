@@ -73,7 +73,10 @@ def _next_step(envelope: Envelope, where: str, *, signed: bool) -> str:
         envelope.payload_type
     )
     looked = (
-        f"whose it says it is: airgap inspect {quote(where)}; if it is for you: " if role else ""
+        f"look whose it says it is: airgap inspect {quote(where)} --unverified; another's is the "
+        "wrong stick; if it is yours, "
+        if role
+        else ""
     )
     if signed:
         return (

@@ -6,14 +6,11 @@ import shlex
 from collections.abc import Iterator
 
 import click
+from named import PLACE, calls, command_of, is_value, takes_value
 from support import REPOSITORY, every_command
 
-from airgap.cli.main import COMMANDS, cli
-
-CALLED = re.compile(r"(?P<before>\S+ )?(?<![\w./-])airgap (?P<rest>[a-z].*)")
-END = re.compile(r"[`;,):|#>]|\.(?= |$)")
-PLACE = re.compile(r"[A-Z][A-Z_]*([.|][A-Za-z.]+)*|.*[\d\"/'].*|all")
-"""What stands for a value, or is one: ``FOLDER``, ``FILE.pub``, ``ID|all``, ``90d``, ``a/b``."""
+from airgap.cli.main import COMMANDS
+from airgap.text import wrapped
 
 SENTENCES = frozenset(
     "again and as brings can't carries does file here home in is it key knows made may never makes on "
@@ -39,28 +36,6 @@ def messages(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, "".join(parts)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
-
-
-def calls(text: str) -> Iterator[tuple[list[str], bool]]:
-    """Yield the words of each command line in a text, and whether it stands there to be typed."""
-    for line in text.splitlines():
-        found = CALLED.search(line)
-        while found:
-            before, rest = found["before"] or "", found["rest"]
-            said = END.split(rest.replace("|all", ""))[0]
-            yield shlex.split(said.replace("'", "")), before.endswith(": ")
-            found = CALLED.search(rest)
-
-
-def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Return the command that a line begins with, and the words behind it."""
-    command: click.Command = cli
-    while isinstance(command, click.Group) and words:
-        inner = command.get_command(click.Context(command), words[0])
-        if inner is None:
-            break
-        command, words = inner, words[1:]
-    return command, words
 
 
 def wrong(words: list[str], *, typed: bool) -> str | None:
@@ -95,15 +70,6 @@ def wrong(words: list[str], *, typed: bool) -> str | None:
     if values < sum(p.required for p in places):
         return "a word is missing"
     return f"{', '.join(lacking)} missing" if lacking else None
-
-
-def takes_value(option: click.Parameter) -> bool:
-    return isinstance(option, click.Option) and not option.is_flag and not option.count
-
-
-def is_value(option: click.Parameter, word: str) -> bool:
-    chosen = isinstance(option.type, click.Choice) and word in option.type.choices
-    return chosen or PLACE.fullmatch(word) is not None
 
 
 def test_every_command_that_a_message_names_runs_as_it_is_named():
@@ -143,3 +109,18 @@ def test_what_does_not_run_is_found():
         ("see `airgap ledger list`, and airgap never guesses", None),
     ):
         assert next(wrong(list(w), typed=t) for w, t in calls(line)) == problem, line
+
+
+def test_a_command_is_never_broken_between_lines():
+    said = (
+        "ask LangChain whether it was counted, then: airgap ledger resolve ID --delivered "
+        "--reason TEXT, or look: airgap inspect /media/stick/bank-a.prod-000001.airgap"
+    )
+    called = re.findall(r"airgap (?:ledger|inspect)(?: [\w./-]+\b)+,?", said)
+    assert [len(line) for line in called] == [51, 53]
+    for width in range(44, 160):
+        lines = wrapped(said, width, "hint: ", "      ", break_long=False)
+        assert " ".join(line.strip() for line in lines) == f"hint: {said}"
+        for line in called:
+            assert any(line in one for one in lines) == (len(line) + 6 <= width), (width, lines)
+        assert max(map(len, lines)) <= width

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from servers import always, answer, reset, serving, silence
+from servers import always, answer, reset, serving, silence, tunnel
 from support import Site, run
 
 from airgap import __version__
@@ -228,32 +228,6 @@ def test_a_host_behind_tls_is_reached_with_the_sites_authority(workstation, pki)
     assert the(said, "network.reachable")["state"] == "ok"
     assert [same(head, f"127.0.0.1:{port}") for head in heads] == [True]
     assert the(said, "network.authorities")["state"] == "ok"
-
-
-def tunnel(port: int):
-    """Return a proxy's reply that connects to a port of this machine, whatever host was asked for."""
-
-    def reply(connection: socket.socket, _body: bytes, _number: int) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as upstream:
-            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            pumps = [
-                threading.Thread(target=pump, args=pair, daemon=True)
-                for pair in ((connection, upstream), (upstream, connection))
-            ]
-            for thread in pumps:
-                thread.start()
-            for thread in pumps:
-                thread.join(5)
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            return
-
-    return reply
 
 
 def test_a_host_behind_a_proxy_and_tls_is_reached_and_the_password_is_not_shown(
