@@ -361,6 +361,7 @@ def _head_of(text: str) -> tuple[int, str]:
             "this is not a head",
             expected="NUMBER:DIGEST, as `airgap audit verify` printed it",
             found=text[:80],
+            hint="type it as it was noted; without --head, all but the end is checked",
         )
     return int(number), digest
 

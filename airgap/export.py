@@ -289,6 +289,7 @@ def sign_again(maker: Maker, bundle: StoredBundle) -> None:
                 where=str(final),
                 expected=bundle.bundle_id,
                 found=signed.document_id,
+                hint="put it back from a copy of the home, or from the stick that it was written to",
             )
         old.seek(0)
         left = file.envelope_offset

@@ -97,7 +97,10 @@ def run(home: Home, catalog: Catalog, order: Order, now: datetime) -> Exported:
         MediumError: the medium, or the home's file system, refused.
     """
     if order.sign_again and not order.again:
-        raise UsageError("--sign-again goes with --again", hint="see the command's --help")
+        raise UsageError(
+            "--sign-again goes with --again",
+            hint="airgap export --again --sign-again --key NAME --to FOLDER",
+        )
     trust = trust_store.load(home.trust_path, catalog)
     max_size = min(order.max_size, media.largest_file(order.folder) or order.max_size)
     credentials.guard((order.message or "").encode(), catalog, where="--message")

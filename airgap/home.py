@@ -101,7 +101,11 @@ class Home:
                 hint=f"move {own.name} and what begins with its name there, or leave `ledger` out",
             )
         if not shared.parent.is_dir():
-            raise UsageError("the shared ledger's folder is not there", where=str(shared.parent))
+            raise UsageError(
+                "the shared ledger's folder is not there",
+                where=str(shared.parent),
+                hint="mount or make it, or correct `ledger` in airgap.toml",
+            )
         return shared
 
     @property
@@ -257,7 +261,11 @@ def create(path: Path, side: Side, name: str) -> Home:
             )
         path.chmod(0o700)
     except OSError as error:
-        raise UsageError(f"the home can't be made: {error.strerror}", where=str(path)) from None
+        raise UsageError(
+            f"the home can't be made: {error.strerror}",
+            where=str(path),
+            hint="check the permissions of the folder above it, or choose another with --home",
+        ) from None
     example, option = _EXAMPLES[side]
     text = _TEMPLATE.format(side=side, name=name, example=example, option=option)
     write_atomically(path / "airgap.toml", text.encode(), mode=0o600)
@@ -294,7 +302,10 @@ def read_settings(path: Path) -> str:
             data = stream.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise UsageError(
-                "the configuration is too large", where=str(file), expected=f"{_LARGEST} bytes"
+                "the configuration is too large",
+                where=str(file),
+                expected=f"at most {_LARGEST} bytes",
+                hint="it is a page of settings: look at what the file is",
             )
         return data.decode("utf-8")
     except FileNotFoundError:
@@ -305,7 +316,12 @@ def read_settings(path: Path) -> str:
             "airgap init --workstation NAME on the connected one; or name it with --home",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration can't be read: {error}", where=str(file)) from None
+        raise UsageError(
+            "the configuration can't be read: "
+            + (str(error.strerror) if isinstance(error, OSError) else f"no UTF-8 text ({error})"),
+            where=str(file),
+            hint="check whose it is and its permissions: airgap doctor says more",
+        ) from None
 
 
 def passphrase_from(

@@ -67,6 +67,7 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
                 where=shown,
                 expected=f"at most {most} bytes",
                 found=f"{status.st_size} bytes",
+                hint="no file of airgap's is that large: see that it is the right one",
             )
         _require_space(folder, status.st_size, "quarantine")
         try:
@@ -475,5 +476,9 @@ def _require_regular(status: os.stat_result, where: str) -> None:
 
 def _not_regular(where: str, found: str) -> InputRefusedError:
     return InputRefusedError(
-        "this is not a regular file", where=where, expected="a regular file", found=found
+        "this is not a regular file",
+        where=where,
+        expected="a regular file",
+        found=found,
+        hint="name the file itself: links and devices on a medium are not followed",
     )

@@ -54,6 +54,7 @@ _SEAL = object()
 _MOST_NAMED = 1024
 _MOST_SUMS = 4096
 _MOST_MEASURES = _MOST_SUMS - 128
+_SIGNED_SO = "it was signed so, and no copy is better: ask the source; nothing of it was taken over"
 _ROLES: dict[FileType, Role] = {"bundle": "exporter", "receipt": "importer"}
 
 
@@ -204,6 +205,7 @@ class Contents:
                     where=where,
                     expected=f"at most {most}",
                     found=str(len(found)),
+                    hint=_SIGNED_SO,
                 )
 
     def as_map(self, catalog: Catalog) -> JsonObject:
@@ -286,6 +288,7 @@ def verify_unopened(
             where=name,
             expected=str(manifest["records"]),
             found=str(counted),
+            hint=_SIGNED_SO,
         )
     return unopened
 
@@ -331,6 +334,7 @@ def verify_receipt(
             where=name,
             expected=json.dumps(manifest["outcomes"]),
             found=json.dumps(found),
+            hint=_SIGNED_SO,
         )
     for number, previous in (("number", "previous"), ("bundle_sequence", "bundle_previous")):
         if (manifest[number] == 1) != (manifest[previous] is None):
@@ -339,6 +343,7 @@ def verify_receipt(
                 where=name,
                 expected="none for number 1, and for no other",
                 found=f"{number} {manifest[number]}, {previous} {manifest[previous] or 'none'}",
+                hint=_SIGNED_SO,
             )
     return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
 
@@ -430,6 +435,7 @@ def _check_declaration(manifest: JsonObject, *, where: str) -> None:
             where=where,
             expected="0 records",
             found=str(manifest["records"]),
+            hint=_SIGNED_SO,
         )
     if told.end <= told.start:
         raise DamagedError(
@@ -437,6 +443,7 @@ def _check_declaration(manifest: JsonObject, *, where: str) -> None:
             where=where,
             expected=f"later than {manifest['no_usage']['from']}",
             found=manifest["no_usage"]["to"],
+            hint=_SIGNED_SO,
         )
 
 
@@ -459,9 +466,12 @@ def _compare(manifest: JsonObject, contents: JsonObject, *, where: str) -> tuple
                 where=where,
                 expected=json.dumps(manifest[part])[:200],
                 found=json.dumps(contents[part])[:200],
+                hint=_SIGNED_SO,
             )
     if manifest["schemas"].keys() != contents["schemas"].keys():
-        raise DamagedError("the manifest's schemas are not those of its kinds", where=where)
+        raise DamagedError(
+            "the manifest's schemas are not those of its kinds", where=where, hint=_SIGNED_SO
+        )
     return tuple(
         f"{kind} was exported with another version of its schema; it passes this one too"
         for kind, digest in manifest["schemas"].items()

@@ -96,5 +96,6 @@ def _context(endpoint: Endpoint) -> ssl.SSLContext | None:
             f"certificate and key can't be used: {getattr(error, 'reason', None) or error}",
             where=f"{endpoint.certificate}, {endpoint.key}",
             expected="a certificate chain and its key without a passphrase, both PEM",
+            hint="check both paths: --tls-certificate FILE and --tls-key FILE",
         ) from None
     return context

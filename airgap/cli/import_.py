@@ -190,7 +190,10 @@ def _check_options(
     paths: tuple[Path, ...], timeout: float, receipt_to: Path | None, *, resume: bool
 ) -> None:
     if not paths and not resume:
-        raise UsageError("name the files or folders to import", hint="or --resume without any")
+        raise UsageError(
+            "name the files or folders to import",
+            hint="airgap import FOLDER; or airgap import --resume, for what earlier imports left waiting",
+        )
     if not timeout > 0:
         raise UsageError("the time-out is not a number of seconds", found=str(timeout))
     if receipt_to is not None and not receipt_to.is_dir():

@@ -38,7 +38,9 @@ def command(ctx: click.Context, out: Output, to: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"the folder can't be made: {error.strerror}", where=printable(str(folder), 300)
+                f"the folder can't be made: {error.strerror}",
+                where=printable(str(folder), 300),
+                hint="choose another: airgap man --to FOLDER",
             ) from None
         write_atomically(folder / name, text.encode(), mode=0o644)
         made.append(folder / name)

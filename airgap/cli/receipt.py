@@ -51,7 +51,10 @@ def _apply(
       airgap receipt apply /media/stick --mark postgresql://owner@db/langsmith
     """
     if not paths and mark is None:
-        raise UsageError("there is nothing to apply", hint="name the folder with the receipts")
+        raise UsageError(
+            "there is nothing to apply",
+            hint="name the folder with the receipts: airgap receipt apply FOLDER",
+        )
     if mark is not None and not pgurl.is_url(mark):
         raise UsageError("--mark takes the database's URL", expected="postgresql://...")
     home = on_side(home_path, "isolated")

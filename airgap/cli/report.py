@@ -183,6 +183,7 @@ def _no_such_source(home: Home, ledger: Ledger, source: str) -> UsageError:
         where=str(home.ledger_path),
         expected=", ".join(names) or "an import first",
         found=printable(source),
+        hint="choose one of these, or leave --source out",
     )
 
 

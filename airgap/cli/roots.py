@@ -144,7 +144,10 @@ def _sign(
         name, folder = f"trust-{store.version:06d}{trust_roots.SUFFIX}", to or Path()
     else:
         if expires is not None:
-            raise UsageError("--expires is part of what the others signed; it can't be changed now")
+            raise UsageError(
+                "--expires is part of what the others signed; it can't be changed now",
+                hint="leave it out, or sign anew: airgap trust sign --key NAME --expires DATE --to FOLDER",
+            )
         with media.quarantine(file, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
             envelope, store = trust_roots.read(stream.read(), schemas, where=str(file))
         envelope = _holding(out, envelope, store)
@@ -208,7 +211,10 @@ def _update(out: Output, home_path: Path, paths: tuple[Path, ...], named: tuple[
     home = open_home(home_path)
     beginnings = [spoken.digits(text) for text in named]
     if any(len(beginning) < spoken.LEAST_DIGITS for beginning in beginnings):
-        raise UsageError("name a root key by at least 16 digits of its fingerprint")
+        raise UsageError(
+            "name a root key by at least 16 digits of its fingerprint",
+            hint="ask its holder: airgap key fingerprint NAME",
+        )
     read, damaged = _in_order(home, paths)
     with changing(home) as store:
         if not store.signed and not named:
@@ -313,7 +319,11 @@ def _holding(out: Output, envelope: Envelope, store: TrustStore) -> Envelope:
 
 def _signed(envelope: Envelope, key: keys.PrivateKey) -> Envelope:
     if any(s.key_id == key.public.key_id for s in envelope.signatures):
-        raise TrustError("this key has signed it already", where=key.public.fingerprint)
+        raise TrustError(
+            "this key has signed it already",
+            where=key.public.fingerprint,
+            hint="a second signature is another holder's: airgap trust sign FILE --key NAME",
+        )
     if len(envelope.signatures) >= MAX_SIGNATURES:
         raise TrustError(
             "it has as many signatures as a file can have",

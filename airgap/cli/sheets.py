@@ -75,6 +75,7 @@ def since(
             expected=f"a bundle of {here['source']} before number {here['sequence']}, best of all "
             f"{here['previous'] or 'none: this is the first'}",
             found=f"bundle {found.sequence} of {found.source}",
+            hint="name the one before it, or leave --since out",
         )
     return found
 
@@ -119,4 +120,9 @@ def require_bundle(document: Document, path: Path) -> None:
         UsageError: it is a receipt.
     """
     if not document.is_bundle:
-        raise UsageError("this is a receipt", where=printable(str(path), 300), expected="a bundle")
+        raise UsageError(
+            "this is a receipt",
+            where=printable(str(path), 300),
+            expected="a bundle",
+            hint="name the .airgap file; airgap inspect shows what a receipt says",
+        )

@@ -70,7 +70,9 @@ def read(path: Path, catalog: Catalog, rules: Rules, *, growing: bool = False) -
         stream = path.open("rb")
     except OSError as error:
         raise UsageError(
-            f"the source can't be read: {error.strerror}", where=printable(str(path), 300)
+            f"the source can't be read: {error.strerror}",
+            where=printable(str(path), 300),
+            hint="check the path and its permissions; nothing was taken over",
         ) from None
     with stream:
         yield from read_stream(stream, printable(str(path), 300), catalog, rules, growing=growing)

@@ -237,7 +237,9 @@ class Ledger:
             ).rowcount
             if sending and changed != len(sending):
                 raise DamagedError(
-                    "a record is being sent by somebody else", where=str(self.database.path)
+                    "a record is being sent by somebody else",
+                    where=str(self.database.path),
+                    hint="two imports are at work on one ledger: end one, then run the other again",
                 )
 
     def bundles(self, source: str | None = None) -> list[LedgerBundle]:

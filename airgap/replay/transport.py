@@ -116,7 +116,7 @@ def client(
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise UsageError(
             f"the proxy settings can't be used: {error}",
-            hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
+            hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: airgap doctor shows which are set",
         ) from None
 
 

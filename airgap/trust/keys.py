@@ -258,10 +258,17 @@ def read_small(path: Path, what: str, *, regular: bool = False) -> bytes:
             data = file.read(MAX_KEY_FILE + 1)
     except OSError as error:
         raise UsageError(
-            f"the {what} can't be read: {error.strerror}", where=printable(str(path), 300)
+            f"the {what} can't be read: {error.strerror}",
+            where=printable(str(path), 300),
+            hint="check the path, its permissions, and that the medium is mounted",
         ) from None
     if len(data) > MAX_KEY_FILE:
-        raise UsageError(f"the {what} file is too large", where=str(path))
+        raise UsageError(
+            f"the {what} file is too large",
+            where=str(path),
+            expected=f"at most {MAX_KEY_FILE} bytes",
+            hint="look at what it is; a key is a small file",
+        )
     return data
 
 

@@ -437,10 +437,12 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         if path.is_symlink():
             raise TrustError(
-                "the trust store is a link that leads nowhere", where=str(path), hint="restore it"
+                "the trust store is a link that leads nowhere", where=str(path), hint=_RESTORE
             ) from None
         return None
     except OSError as error:
         raise TrustError(
-            f"the trust store can't be read: {error.strerror}", where=str(path)
+            f"the trust store can't be read: {error.strerror}",
+            where=str(path),
+            hint="check whose it is and its permissions: airgap doctor says more",
         ) from None

@@ -93,8 +93,8 @@ def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
             found=printable(str(old.revoked), 400)
             if old.revoked
             else f"successor {fingerprint(old.followed_by or '')}",
-            hint="add the new key instead, by its fingerprint: airgap trust add FILE.pub --role "
-            f"{old.roles[0]} --fingerprint DIGITS",
+            hint="add the new key instead, by its fingerprint: airgap trust add FILE.pub "
+            f"{old.granted} --fingerprint DIGITS",
         )
     if old.not_after is not None and old.not_after <= now:
         raise TrustError(
@@ -103,7 +103,7 @@ def require_able(old: TrustedKey, now: datetime, *, where: str) -> None:
             expected=f"before {timestamps.to_text(old.not_after)}",
             found=timestamps.to_text(now),
             hint="make a new one (airgap key generate --name NEW) and add it by its fingerprint: "
-            f"airgap trust add NEW.pub --role {old.roles[0]} --fingerprint DIGITS",
+            f"airgap trust add NEW.pub {old.granted} --fingerprint DIGITS",
         )
 
 
@@ -120,7 +120,7 @@ def _require_end(
             else "no bundle: the old key signs none",
             found="none" if first is None else f"bundle {first}",
             hint="add the new key by its fingerprint instead, and remove the old one: "
-            f"airgap trust add FILE.pub --role {old.roles[0]} --fingerprint DIGITS",
+            f"airgap trust add FILE.pub {old.granted} --fingerprint DIGITS",
         )
     if made_at > now + AHEAD:
         raise TrustError(

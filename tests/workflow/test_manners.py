@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -328,3 +330,11 @@ def test_the_isolated_commands_need_nothing_of_what_httpx_brings(site, tmp_path)
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_what_should_not_happen_is_exit_status_1_and_asks_to_be_reported(exported):
+    with closing(sqlite3.connect(exported.isolated / "outbox.sqlite")) as outbox:
+        outbox.execute("ALTER TABLE bundle RENAME COLUMN written_to TO elsewhere")
+    said = run("status", "--home", exported.isolated, code=1).output
+    assert "airgap: error: the database refused: no such column" in said
+    assert "run `airgap --version` and report it with this message" in said
