@@ -21,7 +21,7 @@ from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import State
 from airgap.text import plural, printable
 
-_NAMES = {"in_doubt": "what is in doubt", "sending": "what was cut off", "dead": "dead letters"}
+_NAMES = {"in_doubt": "what is in doubt", "sending": "what was being sent", "dead": "dead letters"}
 _WITH = "with the options of your import: airgap import --resume"
 _STEPS = {
     "in_doubt": f"{ASK}; then {_WITH}",
