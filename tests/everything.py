@@ -77,6 +77,7 @@ def first_half(site: Site) -> list[tuple[object, ...]]:
         ("config", "path", *home),
         ("completion", "bash"),
         ("man", "--to", root / "man"),
+        ("examples", "systemd/", "--to", root / "units"),
         ("recipient", "generate", *home, "--no-passphrase"),
         ("recipient", "list", *home),
         ("recipient", "fingerprint", *home, "default"),

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("airgap.cli.audit", "Read and check the log of what was done."),
     "config": ("airgap.cli.config", "Show and check what airgap.toml and the environment set."),
     "completion": ("airgap.cli.completion", "Print the script for a shell's completion."),
+    "examples": (
+        "airgap.cli.examples",
+        "Show units for systemd, a container file, and Kubernetes examples.",
+    ),
     "man": ("airgap.cli.man", "Write manual pages."),
     "doctor": (
         "airgap.cli.doctor",

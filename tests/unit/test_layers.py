@@ -23,6 +23,7 @@ LAYERS = [
         "airgap.mounts",
         "airgap.carrier",
         "airgap.pagestyle",
+        "airgap.examples",
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes", "airgap.pages"),
     ("airgap.charts", "airgap.dictionary", "airgap.configuration"),

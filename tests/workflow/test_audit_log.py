@@ -7,7 +7,7 @@ from support import LICENSE, every_command, report, run
 
 _LOOKING = {
     "inspect", "cat", "verify", "status", "report", "doctor", "fields", "rehearse", "demo",
-    "config show", "config check", "config path", "completion", "man",
+    "config show", "config check", "config path", "completion", "examples", "man",
     "key list", "key fingerprint", "trust list", "recipient list", "recipient fingerprint",
     "ledger list", "ledger show",
     "receipt code", "audit verify", "audit show", "media list",

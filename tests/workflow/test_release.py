@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -12,11 +10,9 @@ from pathlib import Path
 
 import pytest
 import sandbox
+from releasing import SCRIPT, SIGNER, TARGET, Installed, made, version
 from support import LICENSE, REPOSITORY, report, write_lines
 
-SCRIPT = REPOSITORY / ".ci" / "release"
-SIGNER = "release@airgap.example"
-EPOCH = "1767225600"
 no_network = sandbox.no_namespace()
 needs_offline = pytest.mark.skipif(bool(no_network), reason=str(no_network))
 needs_ssh = pytest.mark.skipif(
@@ -26,80 +22,6 @@ needs_ssh = pytest.mark.skipif(
 needs_shellcheck = pytest.mark.skipif(
     shutil.which("shellcheck") is None, reason="shellcheck is missing: apt-get install shellcheck"
 )
-
-
-def made(folder: Path, *options: object) -> Path:
-    """Build the release of the tree as it is, for this Python and machine alone."""
-    done = subprocess.run(
-        [
-            *(sys.executable, SCRIPT, folder, "--dirty", "--platform", platform.machine()),
-            *("--python", f"{sys.version_info.major}.{sys.version_info.minor}", *options),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH},
-    )
-    if done.returncode and "No matching distribution" in done.stderr:
-        pytest.skip("no package index is reached from here")
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory) -> Path:
-    """A key to sign with that is thrown away."""
-    path = tmp_path_factory.mktemp("key") / "release"
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", SIGNER, "-f", path], check=True
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory, key: Path) -> Path:
-    return made(tmp_path_factory.mktemp("release"), "--key", key)
-
-
-@pytest.fixture(scope="module")
-def unpacked(release: Path, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(release) as tar:
-        tar.extractall(folder, filter="tar")
-    [top] = folder.iterdir()
-    return top
-
-
-@pytest.fixture(scope="module")
-def installed(unpacked: Path, tmp_path_factory) -> Path:
-    """An installation that was made in a network namespace without any interface."""
-    if no_network:
-        pytest.skip(str(no_network))
-    target = tmp_path_factory.mktemp("opt") / "airgap"
-    done = offline(unpacked / "install.sh", target, "--workstation", "--python", sys.executable,
-                   home=unpacked.parent)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"Installed airgap {version()} in {target}" in done.stdout
-    return target
-
-
-def version() -> str:
-    import airgap
-
-    return airgap.__version__
-
-
-def offline(
-    *command: object, home: Path, loopback: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Run a command without a network, and with nothing of this environment."""
-    words = list(map(str, command))
-    if loopback:
-        words = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", *words]
-    return subprocess.run(
-        ["unshare", "-n", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={home}", *words],
-        capture_output=True, text=True, check=False, cwd=home,
-    )  # fmt: skip
 
 
 @needs_ssh
@@ -115,11 +37,13 @@ def test_the_same_tree_and_wheels_give_the_same_bytes(release: Path, unpacked: P
 
 @needs_ssh
 def test_the_signature_is_checked_by_what_every_host_has_and_a_changed_byte_is_refused(
-    release: Path, key: Path, tmp_path
+    release: Path, release_key: Path, tmp_path
 ):
     """As keys/README.md tells it."""
     signers = tmp_path / "allowed_signers"
-    signers.write_text(f'{SIGNER} namespaces="airgap-release" {Path(f"{key}.pub").read_text()}')
+    signers.write_text(
+        f'{SIGNER} namespaces="airgap-release" {Path(f"{release_key}.pub").read_text()}'
+    )
     command = [
         *("ssh-keygen", "-Y", "verify", "-f", signers, "-I", SIGNER, "-n", "airgap-release"),
         *("-s", f"{release}.sig"),
@@ -151,14 +75,14 @@ def test_every_file_is_in_the_sums_and_every_wheel_in_the_bill_of_materials(unpa
 @needs_ssh
 @needs_offline
 def test_what_was_installed_without_a_network_makes_the_isolated_half_of_the_journey(
-    installed: Path, tmp_path
+    installed: Installed, tmp_path
 ):
-    airgap, home = installed / "bin" / "airgap", ("--home", tmp_path / "home")
+    airgap, home = TARGET / "bin" / "airgap", ("--home", tmp_path / "home")
     (tmp_path / "license.key").write_text(LICENSE + "\n")
     source = write_lines(tmp_path / "usage.jsonl", [report(n, n) for n in range(3)])
     stick = tmp_path / "stick"
     stick.mkdir()
-    interfaces = offline("cat", "/proc/net/dev", home=tmp_path).stdout.splitlines()[2:]
+    interfaces = installed.offline("cat", "/proc/net/dev", home=tmp_path).stdout.splitlines()[2:]
     assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
     for words in (
         ("init", *home, "--source", "bank-a.prod"),
@@ -168,7 +92,7 @@ def test_what_was_installed_without_a_network_makes_the_isolated_half_of_the_jou
         ("review", *home, stick / "bank-a.prod-000001.airgap", "--html", tmp_path / "r.html"),
         ("doctor", *home),
     ):
-        done = offline(airgap, *words, home=tmp_path)
+        done = installed.offline(airgap, *words, home=tmp_path)
         if words[0] != "doctor":  # which misses the importer's key
             assert done.returncode == 0, (words, done.stderr)
         assert "Traceback" not in done.stderr
@@ -178,14 +102,14 @@ def test_what_was_installed_without_a_network_makes_the_isolated_half_of_the_jou
 @needs_ssh
 @needs_offline
 def test_what_was_installed_without_a_network_makes_the_whole_journey_over_loopback(
-    installed: Path, tmp_path
+    installed: Installed, tmp_path
 ):
-    done = offline(installed / "bin" / "airgap", "demo", home=tmp_path, loopback=True)
+    done = installed.offline(TARGET / "bin" / "airgap", "demo", home=tmp_path, loopback=True)
     assert (
         "Equal at every hop: source, outbox, bundle, ledger, beacon, receipt, confirmed."
         in done.stdout
     )
-    page = installed / "current" / "share" / "man" / "man1" / "airgap-export.1"
+    page = installed.opt / "airgap" / "current" / "share" / "man" / "man1" / "airgap-export.1"
     assert page.exists()
 
 
@@ -234,18 +158,20 @@ def test_install_refuses_a_release_of_which_a_byte_was_changed(unpacked: Path, t
 @needs_ssh
 @needs_offline
 def test_the_next_release_is_installed_beside_and_the_same_one_is_not_installed_twice(
-    unpacked: Path, installed: Path
+    unpacked: Path, installed: Installed
 ):
-    words = (unpacked / "install.sh", installed, "--python", sys.executable)
-    done = offline(*words, home=unpacked.parent)
+    words = (unpacked / "install.sh", TARGET, "--python", sys.executable)
+    done = installed.offline(*words, home=unpacked.parent)
     assert done.returncode == 1
     assert "is installed in" in done.stderr
-    assert (installed / "current").resolve() == installed / "versions" / version()
+    target = installed.opt / "airgap"
+    assert (target / "current").resolve() == target / "versions" / version()
 
 
 @needs_shellcheck
 def test_the_shell_scripts_pass_shellcheck():
     scripts = [REPOSITORY / ".ci" / name for name in ("install.sh", "run")]
+    scripts += [REPOSITORY / "tests" / "booted.sh"]
     done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
