@@ -1,10 +1,8 @@
 #!/bin/bash
-# Boots a real systemd in namespaces of its own, with airgap installed and its examples laid out as they tell: no
-# network but loopback, nothing of the machine is changed. Called by booting.py: booted.sh OPT NOTIFY
+# Boots a real systemd apart from the machine, with airgap installed and its examples laid out as they tell. Called by
+# booting.py as process 1 of namespaces: booted.sh OPT NOTIFY
 set -eu
 opt=$1 notify=$2
-mount --make-rprivate /
-ip link set lo up
 mount -t tmpfs tmpfs /run
 mkdir -p /run/up /run/work /run/units /run/lock
 : > /run/up/fstab
@@ -14,8 +12,6 @@ mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /var/log
 mount -t tmpfs tmpfs /media
 mkdir /media/stick
-umount -R /sys/fs/cgroup 2>/dev/null || true
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # Of the machine's own units none but the journal, and the targets that every service asks for.
 cp /lib/systemd/system/systemd-journald.service /lib/systemd/system/systemd-journald.socket \
     /lib/systemd/system/systemd-journald-dev-log.socket /run/units
