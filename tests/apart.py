@@ -47,7 +47,12 @@ class Apart:
 
     def words(self, *words: object) -> list[str]:
         """Return a command that runs another one there."""
-        return ["nsenter", "-t", str(self._children()[0]), *NAMESPACES, *map(str, words)]
+        return ["nsenter", "-t", str(self.first), *NAMESPACES, *map(str, words)]
+
+    @property
+    def first(self) -> int:
+        """The first process' number here."""
+        return self._children()[0]
 
     def run(self, *words: object, code: int | None = 0, stdin: str | None = None) -> str:
         """Run a command there and return what it prints; None takes any status."""

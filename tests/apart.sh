@@ -6,11 +6,14 @@ group=/sys/fs/cgroup/$1
 shift
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir "$group"
+mkdir "$group" "$group/first"
 echo $$ > "$group/cgroup.procs"
-# shellcheck disable=SC2016 # for the inner shell
-exec unshare -m -p -u -i -C -n -f --mount-proc --kill-child sh -ec '
-    umount /sys/fs/cgroup
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup
-    ip link set lo up
-    exec "$@"' sh "$@"
+# The group is the root of what is seen; a group that hands out to others holds no process itself.
+# shellcheck disable=SC2016 # for the inner shells
+exec unshare -C sh -ec '
+    echo $$ > "$0/first/cgroup.procs"
+    exec unshare -m -p -u -i -n -f --mount-proc --kill-child sh -ec "
+        umount /sys/fs/cgroup
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        ip link set lo up
+        exec \"\$@\"" sh "$@"' "$group" "$@"

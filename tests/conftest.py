@@ -7,7 +7,7 @@ import pytest
 from authorities import authority, tls_beacon  # noqa: F401 - fixtures
 from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
-from releasing import installed, release, release_key, unpacked  # noqa: F401 - fixtures
+from releasing import images, installed, release, release_key, unpacked  # noqa: F401 - fixtures
 from support import Site, report
 
 from airgap import catalog

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import podman
 import pytest
 import sandbox
 from support import REPOSITORY
@@ -147,6 +148,20 @@ def installed(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Insta
         assert f"Installed airgap {version()} in {TARGET}" in done.stdout
 
     return Installed(once(tmp_path_factory, "installed", install))
+
+
+@pytest.fixture(scope="session")
+def images(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Podman's folder with the image airgap, for both sides at once: what a site builds apart is built by -m soak."""
+    reason = podman.reason()
+    if reason:
+        pytest.skip(reason)
+
+    def build(folder: Path) -> None:
+        parts = "PARTS=--workstation --with postgres,capture"
+        podman.build(folder, unpacked, "--build-arg", parts, "-t", "airgap")
+
+    return once(tmp_path_factory, "images", build)
 
 
 def version() -> str:

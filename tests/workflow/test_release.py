@@ -171,7 +171,7 @@ def test_the_next_release_is_installed_beside_and_the_same_one_is_not_installed_
 @needs_shellcheck
 def test_the_shell_scripts_pass_shellcheck():
     scripts = [REPOSITORY / ".ci" / name for name in ("install.sh", "run")]
-    scripts += [REPOSITORY / "tests" / name for name in ("apart.sh", "booted.sh")]
+    scripts += [REPOSITORY / "tests" / name for name in ("apart.sh", "booted.sh", "runtime.sh")]
     done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
