@@ -20,8 +20,9 @@ NEEDS = {
     "jq": "jq",
     "dpkg-query": "dpkg",
 }
-_SETTINGS = f"""
+_SETTINGS = """
 [containers]
+base_hosts_file = "{folder}/hosts"
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 log_driver = "k8s-file"
 [engine]
@@ -29,7 +30,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "apart"
 [engine.runtimes]
-apart = ["{RUNTIME}"]
+apart = ["{runtime}"]
 """
 
 
@@ -53,7 +54,8 @@ class Podman:
 
     def __init__(self, folder: Path, images: Path | None = None) -> None:
         self._folder = folder
-        (folder / "containers.conf").write_text(_SETTINGS)
+        (folder / "hosts").write_text("127.0.0.1 localhost langsmith-postgres\n")
+        (folder / "containers.conf").write_text(_SETTINGS.format(folder=folder, runtime=RUNTIME))
         more = f'additionalimagestores = ["{images}/store"]' if images else ""
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\nrunroot = "/run/containers"\ngraphroot = "{folder}/store"\n'

@@ -159,7 +159,8 @@ def images(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def build(folder: Path) -> None:
         parts = "PARTS=--workstation --with postgres,capture"
-        podman.build(folder, unpacked, "--build-arg", parts, "-t", "airgap")
+        podman.build(folder, unpacked, "--build-arg", parts, "-t", "airgap",
+                     "-t", f"registry.example/airgap:{version()}")  # fmt: skip
 
     return once(tmp_path_factory, "images", build)
 

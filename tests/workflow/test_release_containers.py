@@ -47,7 +47,9 @@ def journey(podman: Podman, stick: Path, isolated: str, workstation: str) -> Non
         return podman("run", *options, *home, workstation, "-ec", script)
 
     keys = "airgap key generate --no-passphrase --quiet; cat $AIRGAP_HOME/keys/default.pub >"
-    here(f"airgap init --source {SOURCE}; {keys} /media/stick/site.pub")
+    here(
+        f"test $(id -u):$(id -g) = 10001:10001; airgap init --source {SOURCE}; {keys} /media/stick/site.pub"
+    )
     there(f"airgap init --workstation relay-1; {keys} /media/stick/relay.pub")
     there(f"airgap trust add /media/stick/site.pub --role exporter --source {SOURCE}")
     with podman.start(
