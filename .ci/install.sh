@@ -103,13 +103,14 @@ trap 'exit 130' INT TERM
 "$python" -m venv --without-pip "$place"
 set -- "$here"/wheels/pip-*.whl
 pip="$1/pip"
+set --
 for part in $parts airgap; do
     # A part can need nothing beyond the core.
-    [ -s "$here/locks/$part.lock" ] || continue
-    "$place/bin/python" -I "$pip" --isolated --disable-pip-version-check --no-cache-dir install --quiet \
-        --no-index --find-links "$here/wheels" --no-deps --require-hashes --requirement "$here/locks/$part.lock" ||
-        fail "pip could not install $part" 'read its message above; nothing of this installation was kept'
+    [ ! -s "$here/locks/$part.lock" ] || set -- "$@" --requirement "$here/locks/$part.lock"
 done
+"$place/bin/python" -I "$pip" --isolated --disable-pip-version-check --no-cache-dir install --quiet \
+    --no-index --find-links "$here/wheels" --no-deps --require-hashes "$@" ||
+    fail "pip could not install $parts" 'read its message above; nothing of this installation was kept'
 "$place/bin/airgap" --version >/dev/null || fail 'what was installed does not start' 'report it with the message above'
 "$place/bin/airgap" man --to "$place/share/man" --quiet
 trap - EXIT
