@@ -21,7 +21,7 @@ def base(path: Path) -> None:
         ["dpkg-query", "-L", *sorted(_packages())], capture_output=True, text=True, check=True
     )
     names = {name for name in listed.stdout.splitlines() if not LEFT_OUT.match(name)}
-    names |= {str(p) for p in Path("/usr/lib/python3.11").glob("**/__pycache__/*")}
+    names |= {str(p) for p in Path("/usr/lib").glob("python3.*/**/__pycache__/*")}
     places = {_place(name): name for name in names if name != "/." and os.path.lexists(name)}
     with tarfile.open(path, "w") as tar:
         for target, name in sorted(places.items()):
