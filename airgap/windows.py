@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 
 Window = tuple[int, int]
 
@@ -20,6 +20,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 SEAM = 60 * 1_000_000
 """Holes up to a minute between two windows are how their ends were rounded, not gaps."""
+_RUN = 1024
 
 
 def micros(moment: datetime) -> int:
@@ -42,13 +43,18 @@ def short(value: int) -> str:
 class Coverage:
     """A set of times as disjoint windows, ascending; 16 bytes per window.
 
+    They are kept in runs of at most ``_RUN`` windows, so that a window is put between others in the
+    time that one run takes, in whatever order they come.
+
     Args:
         windows: what it holds at first, in any order.
     """
 
     def __init__(self, windows: Iterable[Window] = ()) -> None:
-        self._starts = array("q")
-        self._ends = array("q")
+        self._starts: list[array[int]] = [array("q")]
+        self._ends: list[array[int]] = [array("q")]
+        self._last: list[int] = []
+        """The end of each run but the last one."""
         for start, end in windows:
             self.add(start, end)
 
@@ -60,20 +66,51 @@ class Coverage:
         """
         if end <= start:
             return False
+        run = bisect_left(self._last, start)
+        starts, ends = self._starts[run], self._ends[run]
         # Windows that touch or overlap the new one.
-        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        first, last = bisect_left(ends, start), bisect_right(starts, end)
+        if last == len(starts) and run < len(self._last):
+            self._join_next(run, end)
+            last = bisect_right(starts, end)
         if first >= last:
-            self._starts.insert(first, start)
-            self._ends.insert(first, end)
-            return False
-        touching = (self._ends[first] == start) + (self._starts[last - 1] == end)
-        self._starts[first:last] = array("q", [min(start, self._starts[first])])
-        self._ends[first:last] = array("q", [max(end, self._ends[last - 1])])
-        return last - first > touching
+            starts.insert(first, start)
+            ends.insert(first, end)
+            covered = False
+        elif last - first == 1:
+            covered = ends[first] != start and starts[first] != end
+            starts[first], ends[first] = min(start, starts[first]), max(end, ends[first])
+        else:
+            touching = (ends[first] == start) + (starts[last - 1] == end)
+            covered = last - first > touching
+            starts[first:last] = array("q", [min(start, starts[first])])
+            ends[first:last] = array("q", [max(end, ends[last - 1])])
+        if run < len(self._last):
+            self._last[run] = ends[-1]
+        if len(starts) > _RUN:
+            self._split(run)
+        return covered
+
+    def _join_next(self, run: int, end: int) -> None:
+        """Put the runs that a window reaches into behind those before them."""
+        while run < len(self._last) and self._starts[run + 1][0] <= end:
+            self._starts[run].extend(self._starts.pop(run + 1))
+            self._ends[run].extend(self._ends.pop(run + 1))
+            del self._last[run]
+
+    def _split(self, run: int) -> None:
+        """Put the second half of each too long run into one of its own."""
+        starts, ends = self._starts[run], self._ends[run]
+        parts = [slice(at, at + _RUN // 2) for at in range(0, len(starts) or 1, _RUN // 2)]
+        self._starts[run : run + 1] = [starts[part] for part in parts]
+        self._ends[run : run + 1] = [ends[part] for part in parts]
+        self._last = [found[-1] for found in self._ends[:-1]]
 
     def to_bytes(self) -> bytes:
         """Return starts and then ends as 64-bit integers, little-endian."""
-        both = self._starts + self._ends
+        both = array("q")
+        for part in (*self._starts, *self._ends):
+            both.extend(part)
         if sys.byteorder == "big":
             both.byteswap()
         return both.tobytes()
@@ -84,13 +121,15 @@ class Coverage:
         both, made = array("q", data), cls()
         if sys.byteorder == "big":
             both.byteswap()
-        made._starts, made._ends = both[: len(both) // 2], both[len(both) // 2 :]
+        made._starts, made._ends = [both[: len(both) // 2]], [both[len(both) // 2 :]]
+        made._split(0)
         return made
 
     def joined(self, tolerance: int = 0) -> list[Window]:
         """Return the windows, joined where at most ``tolerance`` microseconds lie between."""
         found: list[Window] = []
-        for start, end in zip(self._starts, self._ends, strict=True):
+        each = zip(chain(*self._starts), chain(*self._ends), strict=True)
+        for start, end in each:
             if found and start - found[-1][1] <= tolerance:
                 found[-1] = (found[-1][0], end)
             else:
@@ -99,8 +138,10 @@ class Coverage:
 
     def meets(self, start: int, end: int) -> bool:
         """Tell whether some of a window is covered."""
-        first = bisect_right(self._ends, start)
-        return start < end and first < len(self._starts) and self._starts[first] < end
+        run = bisect_right(self._last, start)
+        starts = self._starts[run]
+        first = bisect_right(self._ends[run], start)
+        return start < end and first < len(starts) and starts[first] < end
 
 
 def gaps(windows: list[Window]) -> list[Window]:
@@ -160,12 +201,22 @@ class Timeline:
             alone: whether a time that others cover already is odd; it is not where records have
                 identities, and many account for the same time.
         """
-        first, last = micros(start), micros(end)
-        self.newest = max(first, last) if self.newest is None else max(first, last, self.newest)
+        self.note(kind, credential, (micros(start), micros(end)), used=used, alone=alone)
+
+    def note(
+        self, kind: str, credential: str, window: Window, *, used: bool, alone: bool = True
+    ) -> None:
+        """Add a record's window in microseconds since 1970; see ``add``."""
+        first, last = window
+        lowest, highest = (first, last) if first <= last else (last, first)
+        if self.newest is None or highest > self.newest:
+            self.newest = highest
         if used:
             # A window without length, or one that goes backwards, still says that something was.
-            lowest, highest = min(first, last), max(first, last)
-            self._used.setdefault(kind, Coverage()).add(lowest, max(highest, lowest + 1))
+            counted = self._used.get(kind)
+            if counted is None:
+                counted = self._used[kind] = Coverage()
+            counted.add(lowest, highest if highest > lowest else lowest + 1)
         if last < first:
             self.backwards += 1
             return

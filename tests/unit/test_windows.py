@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,22 @@ def test_coverage_holds_exactly_the_instants_of_its_windows(found):
     joined = coverage.joined()
     assert instants(joined) == seen
     assert all(a[1] < b[0] for a, b in pairwise(joined))
+
+
+@given(WINDOWS)
+def test_coverage_is_the_same_however_few_windows_one_of_its_runs_holds(found):
+    whole, parted = Coverage(), Coverage()
+    with pytest.MonkeyPatch.context() as patch:
+        said = [whole.add(*window) for window in found]
+        patch.setattr(windows, "_RUN", 2)
+        assert [parted.add(*window) for window in found] == said
+        again = Coverage.from_bytes(parted.to_bytes())
+    assert parted.joined() == again.joined() == whole.joined()
+    assert parted.to_bytes() == again.to_bytes() == whole.to_bytes()
+    probes = [(a, b) for a in range(0, 41, 3) for b in range(a, 42, 4)]
+    assert [parted.meets(*w) for w in probes] == [whole.meets(*w) for w in probes]
+    assert [again.add(*w) for w in probes] == [whole.add(*w) for w in probes]
+    assert again.joined() == whole.joined()
 
 
 @given(WINDOWS, st.integers(0, 10))
@@ -87,10 +104,13 @@ def test_seconds_between_windows_are_a_seam_and_no_gap():
     assert window == (windows.micros(at(0)), windows.micros(at(180)) - 1_000_000)
 
 
-def test_a_million_windows_take_sixteen_bytes_each():
-    coverage = Coverage((10 * n, 10 * n + 5) for n in range(10_000))
-    assert coverage._starts.itemsize + coverage._ends.itemsize == 16
-    assert len(coverage.joined()) == 10_000
+def test_windows_take_sixteen_bytes_each_and_one_is_put_among_few_others_in_any_order():
+    windows_of = [(10 * n, 10 * n + 5) for n in range(10_000)]
+    for order in (windows_of, windows_of[::-1]):
+        coverage = Coverage(order)
+        assert max(map(len, coverage._starts)) <= windows._RUN
+        assert {part.itemsize for part in (*coverage._starts, *coverage._ends)} == {8}
+        assert coverage.joined() == windows_of
 
 
 @given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
