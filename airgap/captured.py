@@ -17,9 +17,10 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from airgap import jsontext, timestamps
+from airgap.batches import Collected
 from airgap.bundle import codec
 from airgap.catalog import Cumulative, JsonObject, Kind
-from airgap.collection import Collected, Collection
+from airgap.collection import Collection
 from airgap.errors import AirgapError, InputRefusedError
 from airgap.outbox import Outbox
 from airgap.records import Record, Totals

@@ -8,16 +8,19 @@ from typing import BinaryIO, Self
 
 from airgap import captured, credentials
 from airgap.audit import record
+from airgap.batches import Collected
 from airgap.catalog import Catalog
 from airgap.collect import csvfiles, pseudonyms
 from airgap.collect.payloads import Rules
+from airgap.collect.quick import Quick
 from airgap.collect.sources import Reader, Source, tables_of
-from airgap.collection import Collected, collect
+from airgap.collection import collect
 from airgap.findings import Finding, of_timeline
 from airgap.home import Home
+from airgap.limits import MAX_RECORD_SIZE
 from airgap.outbox import Outbox
 from airgap.records import Totals
-from airgap.sightings import Sighting
+from airgap.sightings import Plain, Shown, Sighting
 from airgap.timestamps import Clock
 
 
@@ -108,6 +111,7 @@ class Collecting:
             frozenset(order.tables),
             order.take_exported,
             order.ask,
+            Quick(catalog, rules) if self._changed is None else None,
         )
 
     def __enter__(self) -> Self:
@@ -154,7 +158,17 @@ class Collecting:
         )
         return Read(source, found, tuple(odd))
 
-    def _noted(self, source: Source) -> Iterator[Sighting]:
+    def _noted(self, source: Source) -> Iterator[Shown]:
         for one in source.sightings:
-            self.credentials.add(one.record.credential)
-            yield one if self._changed is None else self._changed.applied(one)
+            self.credentials.add(one.credential)
+            if isinstance(one, Plain):
+                yield one
+            elif self._changed is not None:
+                yield self._changed.applied(one)
+            else:
+                yield self._plain(one)
+
+    def _plain(self, one: Sighting) -> Shown:
+        plain = Plain.of(one, self.reader.catalog.kind(one.record.kind))
+        # What is too large is refused with its words, one by one.
+        return one if len(plain.packed) > MAX_RECORD_SIZE - 1024 else plain

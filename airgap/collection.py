@@ -8,45 +8,28 @@ record, seen from another side.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from airgap import timestamps
+from airgap.batches import Batches, Collected
 from airgap.bundle import codec
 from airgap.catalog import Kind
-from airgap.errors import InputRefusedError
+from airgap.errors import AirgapError, InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.outbox import Outbox
-from airgap.records import (
-    Record,
-    Totals,
-    counted_digest,
-    lasting_digest,
-    note_window,
-    record_id,
-)
-from airgap.sightings import Sighting, SourceRow
+from airgap.records import Record, counted_digest, lasting_digest, note_window, record_id
+from airgap.sightings import Plain, Shown, Sighting, SourceRow
 from airgap.windows import Timeline
 
 
-@dataclass(slots=True)
-class Collected:
-    """What one collection found: totals read, of these new to the outbox, and the new windows.
-
-    The timeline knows what was collected before, so that an overlap with that shows too.
-    """
-
-    timeline: Timeline
-    read: Totals = field(default_factory=Totals)
-    new: Totals = field(default_factory=Totals)
-
-
-def collect(outbox: Outbox, sightings: Iterable[Sighting], now: datetime) -> Collected:
+def collect(outbox: Outbox, shown: Iterable[Shown], now: datetime) -> Collected:
     """Take in what one source showed, all of it or nothing.
 
     Args:
         outbox: the outbox.
-        sightings: of checked records, in the source's order.
+        shown: sightings of checked records, in the source's order; ``Plain`` ones only where nothing
+            in the source has a pseudonym.
         now: the present.
 
     Raises:
@@ -55,8 +38,7 @@ def collect(outbox: Outbox, sightings: Iterable[Sighting], now: datetime) -> Col
     """
     with outbox.database.transaction():
         collection = Collection(outbox, now)
-        for sighting in sightings:
-            collection.take(sighting)
+        collection.take_all(shown)
         return collection.finish()
 
 
@@ -77,10 +59,31 @@ class Collection:
         self._repeated: dict[tuple[str, bytes], int] = {}
         """By table and content: the first occurrence that no row of it has, where rows repeat."""
         self.collected = Collected(Timeline.knowing(known))
+        self._batches = Batches(outbox, self._now, self._before, self.collected, self.take)
         self._connection.execute("DROP TABLE IF EXISTS temp.seen")
         self._connection.execute(
             "CREATE TEMP TABLE seen (id BLOB PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID"
         )
+
+    def take_all(self, shown: Iterable[Shown]) -> None:
+        """Take in all sightings, plain ones in batches; either all have rows, or none has.
+
+        Raises:
+            InputRefusedError: see ``collect``.
+        """
+        batches = self._batches
+        try:
+            for one in shown:
+                if isinstance(one, Plain):
+                    batches.add(one)
+                else:
+                    batches.flush()
+                    self.take(one)
+        except AirgapError:
+            # What came before the error is to be refused before it.
+            batches.flush()
+            raise
+        batches.flush()
 
     def take(self, sighting: Sighting) -> bool:
         """Take in one sighting; return whether it was new.
@@ -91,7 +94,7 @@ class Collection:
         record = sighting.record
         kind = self._outbox.catalog.kind(record.kind)
         self.collected.read.add(kind, record.payload)
-        lasting = lasting_digest(sighting.plain, kind)
+        lasting = b"" if kind.identity is None else lasting_digest(sighting.plain, kind)
         if sighting.row is None:
             occurrence = 0 if kind.identity else self._repetition(sighting.plain, kind)
             new = self._add(sighting, kind, occurrence, lasting) is not None
@@ -118,7 +121,7 @@ class Collection:
         return self.collected
 
     def _take_row(self, sighting: Sighting, row: SourceRow, kind: Kind, lasting: bytes) -> bool:
-        counted = counted_digest(sighting.plain, kind)
+        counted = counted_digest(sighting.plain.payload, kind)
         known = self._connection.execute(
             "SELECT counted, backfill_id FROM source_row WHERE table_name = ? AND row_id = ?",
             (row.table, row.row_id),
@@ -251,13 +254,22 @@ class Collection:
         identifier = self._id(record, kind, 0)
         if self._connection.execute(
             "INSERT OR IGNORE INTO temp.seen VALUES (?, 0)", (identifier,)
-        ).rowcount:
+        ).rowcount and not self._was_put(identifier):
             return 0
         self._connection.execute("UPDATE temp.seen SET n = n + 1 WHERE id = ?", (identifier,))
         row = self._connection.execute(
             "SELECT n FROM temp.seen WHERE id = ?", (identifier,)
         ).fetchone()
         return int(row[0])
+
+    def _was_put(self, identifier: bytes) -> bool:
+        """Tell whether a batch has put in the first record with this content, without a note of it."""
+        if not self._batches.put:
+            return False
+        row = self._connection.execute(
+            "SELECT 1 FROM record WHERE id = ? AND number > ?", (identifier, self._before)
+        ).fetchone()
+        return row is not None
 
 
 def _changed(what: str, where: str) -> InputRefusedError:

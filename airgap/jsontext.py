@@ -5,13 +5,11 @@ orjson alone turns integers beyond 64 bits into floats and keeps the last of dup
 """
 
 import json
-import re
 from typing import Any
 
 import orjson
 
 _SPACE = b" \t\r\n"
-_FLOAT_LIKE = re.compile(rb"(?:\":|[\[,])-?[0-9]+[.eE]")
 
 
 class NotExactError(ValueError):
@@ -53,10 +51,23 @@ def canonical(value: object) -> bytes:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONEncodeError, TypeError) as error:
         raise NotExactError(str(error)) from None
-    # The pattern also hits text such as "at,12.5"; only then is the value walked.
-    if _FLOAT_LIKE.search(text) or isinstance(value, float):
+    if _holds_float(value):
         _refuse_floats(value, "")
     return text
+
+
+def _holds_float(value: object) -> bool:
+    kind = type(value)
+    if kind is dict or kind is list:
+        inner: Any = value
+        for item in inner.values() if kind is dict else inner:
+            found = type(item)
+            if found is str or found is int:
+                continue
+            if _holds_float(item):
+                return True
+        return False
+    return isinstance(value, float)
 
 
 def _refuse_what_differs(raw: bytes) -> None:

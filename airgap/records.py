@@ -1,7 +1,7 @@
 """Records, their ids, and the totals that every hop must agree on."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -90,24 +90,67 @@ def record_id(source: str, record: Record, kind: Kind) -> bytes:
     return sha256(jsontext.canonical(named)).digest()[:16]
 
 
+class RecordIds:
+    """The ids of one source's records with occurrence 0, where the canonical payload is at hand.
+
+    The same as ``record_id``: an array's canonical form is that of its elements, one after another.
+
+    Args:
+        source: the source's name.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._starts: dict[tuple[str, str, str], bytes] = {}
+
+    def of(self, kind: Kind, dialect: str, credential: str, payload: bytes, identity: str) -> bytes:
+        """Return a record's id.
+
+        Args:
+            kind: its kind.
+            dialect: its dialect.
+            credential: fingerprint of its credential.
+            payload: its payload's canonical JSON.
+            identity: its identity, of kinds that have one.
+        """
+        if kind.identity is not None:
+            dialect, credential = "", ""
+            payload = jsontext.canonical(identity.lower())
+        key = (kind.name, dialect, credential)
+        start = self._starts.get(key)
+        if start is None:
+            named = [_ID_TAG, self._source, kind.name]
+            if kind.identity is None:
+                start = jsontext.canonical([*named, dialect, credential, 0])[:-1] + b","
+            else:
+                start = jsontext.canonical(named)[:-1] + b","
+            self._starts[key] = start
+        return sha256(start + payload + b"]").digest()[:16]
+
+
 def lasting_digest(record: Record, kind: Kind) -> bytes:
+    """Return a digest of what may not change between two sightings of one identity; see ``lasting_of``."""
+    return lasting_of(kind, record.dialect, record.credential, record.payload)
+
+
+def lasting_of(kind: Kind, dialect: str, credential: str, payload: JsonObject) -> bytes:
     """Return a digest of what may not change between two sightings of one identity.
 
     16 bytes over dialect, credential, and the payload without the kind's volatile fields.
     """
-    lasting = {k: v for k, v in record.payload.items() if k not in kind.volatile}
-    text = jsontext.canonical([record.dialect, record.credential, lasting])
+    lasting = {k: v for k, v in payload.items() if k not in kind.volatile}
+    text = jsontext.canonical([dialect, credential, lasting])
     return sha256(text).digest()[:16]
 
 
-def counted_digest(record: Record, kind: Kind) -> bytes:
+def counted_digest(payload: JsonObject, kind: Kind) -> bytes:
     """Return a digest of what a record counts, and for which time; 16 bytes.
 
     A source's row may change in everything else: a project that is deleted is taken out of it, and whose
     credential it is counted under is the site's to say.
     """
     names = (*kind.sum_fields, *kind.sum_maps, *(kind.period or ()))
-    text = jsontext.canonical([kind.name, {name: record.payload[name] for name in names}])
+    text = jsontext.canonical([kind.name, {name: payload[name] for name in names}])
     return sha256(text).digest()[:16]
 
 
@@ -211,6 +254,21 @@ class Totals:
             for name, value in payload[mapping].items():
                 sums[name] = sums.get(name, 0) + value
 
+    def add_all(self, kind: Kind, payloads: Iterable[Mapping[str, Any]]) -> None:
+        """Count several records of a kind whose payloads passed its schema."""
+        total = self.kinds.get(kind.name)
+        if total is None:
+            total = self.kinds[kind.name] = KindTotal()
+        records, sums = 0, total.sums
+        for payload in payloads:
+            records += 1
+            for name in kind.sum_fields:
+                sums[name] = sums.get(name, 0) + payload[name]
+            for mapping in kind.sum_maps:
+                for name, value in payload[mapping].items():
+                    sums[name] = sums.get(name, 0) + value
+        total.records += records
+
     def would_overflow(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
         """Tell whether counting a record would carry a sum beyond the largest integer."""
         total = self.kinds.get(kind.name)
@@ -304,6 +362,14 @@ def window(
     return start, end
 
 
+def counts_anything(kind: Kind, payload: Mapping[str, Any]) -> bool:
+    """Tell whether a record counts anything at all."""
+    for name in kind.sum_fields:
+        if payload[name] > 0:
+            return True
+    return any(max(payload[name].values(), default=0) > 0 for name in kind.sum_maps)
+
+
 def note_window(
     timeline: Timeline, record: Record, kind: Kind, *, where: str
 ) -> tuple[datetime, datetime] | None:
@@ -315,9 +381,7 @@ def note_window(
     payload = record.payload
     times = window(kind, payload, where=where)
     if times is not None:
-        used = any(payload[name] > 0 for name in kind.sum_fields) or any(
-            value > 0 for mapping in kind.sum_maps for value in payload[mapping].values()
-        )
+        used = counts_anything(kind, payload)
         alone = kind.identity is None
         timeline.add(record.kind, record.credential, *times, used=used, alone=alone)
     return times

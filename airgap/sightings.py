@@ -1,8 +1,13 @@
 """A record as a source showed it: what it said, what may leave of that, and where it stood."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from airgap.records import Record
+from airgap import jsontext
+from airgap.bundle import codec
+from airgap.catalog import JsonObject, Kind
+from airgap.records import Record, window
+from airgap.windows import Window, micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,61 @@ class Sighting:
     def of(cls, record: Record, row: SourceRow | None = None) -> "Sighting":
         """Return a sighting of a record that leaves as it was."""
         return cls(record, record, (), row)
+
+    @property
+    def credential(self) -> str:
+        """Fingerprint of the credential that it is counted under."""
+        return self.record.credential
+
+
+class Plain(NamedTuple):
+    """A sighting of a record that leaves as it was, with what was made of it on the way.
+
+    Args:
+        kind: the record's kind.
+        dialect: its dialect.
+        credential: fingerprint of its credential.
+        payload: its payload.
+        canonical: the payload's canonical JSON.
+        packed: the payload as it is stored.
+        window: of kinds with one: start and end as they are said, in microseconds since 1970.
+        row: the table's row that it came from, or None.
+    """
+
+    kind: Kind
+    dialect: str
+    credential: str
+    payload: JsonObject
+    canonical: bytes
+    packed: bytes
+    window: Window | None
+    row: SourceRow | None
+
+    @classmethod
+    def of(cls, sighting: Sighting, kind: Kind) -> "Plain":
+        """Return the same sighting of a record that leaves as it was, with occurrence 0.
+
+        Raises:
+            InputRefusedError: a time lies outside the years 1 to 9999.
+        """
+        record = sighting.record
+        times = window(kind, record.payload, where=f"a {kind.name}")
+        return cls(
+            kind,
+            record.dialect,
+            record.credential,
+            record.payload,
+            jsontext.canonical(record.payload),
+            codec.encode(record.payload),
+            None if times is None else (micros(times[0]), micros(times[1])),
+            sighting.row,
+        )
+
+    def sighting(self) -> Sighting:
+        """Return the same sighting without what was made of it."""
+        record = Record(self.kind.name, self.dialect, self.credential, 0, self.payload)
+        return Sighting.of(record, self.row)
+
+
+Shown = Sighting | Plain
+"""What a source shows; ``Plain`` where it took the quick way."""

@@ -13,9 +13,11 @@ import orjson
 from airgap import jsontext
 from airgap.catalog import Catalog
 from airgap.collect.payloads import Rules, records_of
+from airgap.collect.quick import Quick
 from airgap.errors import InputRefusedError, UsageError
 from airgap.limits import MAX_INPUT_DOCUMENT, MAX_INPUT_LINE
 from airgap.records import Record
+from airgap.sightings import Plain
 from airgap.text import printable, size
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -75,13 +77,31 @@ def read(path: Path, catalog: Catalog, rules: Rules, *, growing: bool = False) -
             hint="check the path and its permissions; nothing was taken over",
         ) from None
     with stream:
-        yield from read_stream(stream, printable(str(path), 300), catalog, rules, growing=growing)
+        shown = printable(str(path), 300)
+        for one in read_stream(stream, shown, catalog, rules, growing=growing):
+            assert isinstance(one, Record)
+            yield one
 
 
 def read_stream(
-    stream: BinaryIO, name: str, catalog: Catalog, rules: Rules, *, growing: bool = False
-) -> Iterator[Record]:
-    """Yield the records of an open file; see ``read``."""
+    stream: BinaryIO,
+    name: str,
+    catalog: Catalog,
+    rules: Rules,
+    *,
+    growing: bool = False,
+    quick: Quick | None = None,
+) -> Iterator[Record | Plain]:
+    """Yield the records of an open file; see ``read``.
+
+    Args:
+        stream: the file.
+        name: what messages call it.
+        catalog: schemas and kinds.
+        rules: the site's decisions.
+        growing: see ``read``.
+        quick: takes the lines that are plain, or None: then every line takes the exact way.
+    """
     first, number = stream.readline(MAX_INPUT_LINE + 1), 1
     while first and not first.removeprefix(_BOM).strip():
         first, number = stream.readline(MAX_INPUT_LINE + 1), number + 1
@@ -97,7 +117,7 @@ def read_stream(
     problems = _Problems()
     if name.endswith(_LINE_SUFFIXES) or _is_json(first) or (growing and not first.endswith(b"\n")):
         lines = _lines(stream, first, number)
-        yield from _read_lines(lines, name, catalog, rules, problems, growing=growing)
+        yield from _read_lines(lines, name, catalog, rules, problems, growing=growing, quick=quick)
     else:
         yield from _read_document(stream, first, name, catalog, rules, problems)
     problems.raise_any()
@@ -119,8 +139,15 @@ def _read_lines(
     problems: _Problems,
     *,
     growing: bool,
-) -> Iterator[Record]:
+    quick: Quick | None,
+) -> Iterator[Record | Plain]:
     for number, line in lines:
+        # A last line without its end, or one that is too long, is the exact way's to judge.
+        if quick is not None and line.endswith(b"\n") and len(line) <= MAX_INPUT_LINE:
+            plain = quick.read(line)
+            if plain is not None:
+                yield plain
+                continue
         where = f"{name}, line {number}"
         if len(line) > MAX_INPUT_LINE:
             expected = f"at most {size(MAX_INPUT_LINE)}"

@@ -19,6 +19,8 @@ from airgap.records import Record, check_record
 from airgap.text import printable
 
 _WRAPPER = frozenset({"kind", "payload", "headers", "dialect", "credential"})
+WRAPPER_NEEDS = frozenset({"kind", "payload"})
+"""An object with these says more about a body than a body does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Re
             found="another value",
         )
     body: JsonObject = value
-    if {"kind", "payload"} <= body.keys():
+    if body.keys() >= WRAPPER_NEEDS:
         extra = body.keys() - _WRAPPER
         if extra:
             raise InputRefusedError(
@@ -138,10 +140,15 @@ def _unwrap(value: object, catalog: Catalog, rules: Rules, *, where: str) -> _Re
         )
     if rules.kind is not None:
         return _Request(catalog.kind(rules.kind), body, {}, None, None, as_read=True)
-    return _Request(_detect(body, catalog, where=where), body, {}, None, None, as_read=True)
+    return _Request(detect(body, catalog, where=where), body, {}, None, None, as_read=True)
 
 
-def _detect(body: JsonObject, catalog: Catalog, *, where: str) -> Kind:
+def detect(body: JsonObject, catalog: Catalog, *, where: str) -> Kind:
+    """Return the kind of a body, by the names of its fields.
+
+    Raises:
+        InputRefusedError: it could be of none, or of several.
+    """
     found = [
         kind
         for kind in catalog.kinds.values()
@@ -215,13 +222,9 @@ def _headers(request: _Request, *, where: str) -> dict[str, object]:
 
 def _default_credential(request: _Request, rules: Rules, *, where: str) -> tuple[Dialect, str]:
     given = request.credential if isinstance(request.credential, str) else None
-    for dialect in request.kind.dialects.values():
-        if request.dialect is not None and dialect.name != request.dialect:
-            continue
-        kind = dialect.credential.type
-        fingerprint = given if given and given.startswith(f"{kind}:") else rules.defaults.get(kind)
-        if fingerprint is not None:
-            return dialect, fingerprint
+    found = whose(request.kind, rules, dialect=request.dialect, given=given)
+    if found is not None:
+        return found
     names = sorted({d.credential.name for d in request.kind.dialects.values()})
     raise InputRefusedError(
         f"the {request.kind.name} carries no credential, so nobody can tell whose it is",
@@ -230,6 +233,27 @@ def _default_credential(request: _Request, rules: Rules, *, where: str) -> tuple
         found="none",
         hint="name the installation's key with --license-file FILE (only its fingerprint is kept)",
     )
+
+
+def whose(
+    kind: Kind, rules: Rules, *, dialect: str | None = None, given: str | None = None
+) -> tuple[Dialect, str] | None:
+    """Return under which dialect and fingerprint a body without a credential is counted, if any.
+
+    Args:
+        kind: the body's kind.
+        rules: the site's decisions.
+        dialect: the only one that may be meant, or None.
+        given: the fingerprint that the body's wrapper says, or None.
+    """
+    for one in kind.dialects.values():
+        if dialect is not None and one.name != dialect:
+            continue
+        of = one.credential.type
+        fingerprint = given if given and given.startswith(f"{of}:") else rules.defaults.get(of)
+        if fingerprint is not None:
+            return one, fingerprint
+    return None
 
 
 def _payloads(request: _Request, raw: bytes, *, where: str) -> Iterator[JsonObject]:

@@ -12,11 +12,12 @@ from airgap import marking
 from airgap.catalog import Catalog
 from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, tables
 from airgap.collect.payloads import Rules
+from airgap.collect.quick import Quick
 from airgap.collect.tables import Row, Skipped, Table
 from airgap.errors import UsageError
 from airgap.home import Home
 from airgap.outbox import Outbox
-from airgap.sightings import Sighting
+from airgap.sightings import Plain, Shown, Sighting
 from airgap.text import plural, printable
 
 _START = 64 * 1024
@@ -36,7 +37,7 @@ class Source:
     """
 
     name: str
-    sightings: Iterator[Sighting]
+    sightings: Iterator[Shown]
     end: Callable[[], None]
     skipped: Skipped = field(default_factory=Skipped)
     tables: tuple[Table, ...] = ()
@@ -63,6 +64,8 @@ class Reader:
     named: frozenset[str]
     take_exported: bool
     ask: Callable[[str], str] | None
+    quick: Quick | None = None
+    """Reads what is plain; None where something is to have a pseudonym."""
 
     def open(self, source: str) -> Source:
         """Return a source, ready to be read.
@@ -97,9 +100,10 @@ class Reader:
         stream.seek(0)
         if not (self.reading.table or csvfiles.is_csv(source, start)):
             records = jsonfiles.read_stream(
-                stream, name, self.catalog, self.rules, growing=self.growing
+                stream, name, self.catalog, self.rules, growing=self.growing, quick=self.quick
             )
-            return Source(name, map(Sighting.of, records), stream.close)
+            shown = (one if isinstance(one, Plain) else Sighting.of(one) for one in records)
+            return Source(name, shown, stream.close)
         made = Source(name, iter(()), stream.close)
         rows = _noting(csvfiles.read_stream(stream, name, self.tables, self.reading), made)
         made.sightings = tables.sightings(rows, self.catalog, self.rules, made.skipped)

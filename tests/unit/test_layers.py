@@ -30,10 +30,11 @@ LAYERS = [
     ("airgap.settings",),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
     ("airgap.causes", "airgap.calendars"),
-    ("airgap.sightings", "airgap.readback"),
-    ("airgap.bundle", "airgap.trust", "airgap.database", "airgap.audit"),
+    ("airgap.readback",),
+    ("airgap.bundle", "airgap.sightings", "airgap.trust", "airgap.database", "airgap.audit"),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
     ("airgap.outbox", "airgap.review"),
+    ("airgap.batches",),
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
     ("airgap.captured", "airgap.applying"),
     ("airgap.overview",),
@@ -45,6 +46,7 @@ LAYERS = [
 ]
 ISOLATED = {
     "airgap.outbox",
+    "airgap.batches",
     "airgap.captured",
     "airgap.collecting",
     "airgap.collection",

@@ -1,0 +1,256 @@
+"""Plain sightings into the outbox, a batch at a time.
+
+What is new is put in as it comes. Only where something of a batch is known already, each sighting of it
+is looked at by itself: what is known and the same is counted as read, and whatever else there is goes
+the way of ``Collection.take``, one by one and in order. So numbers, rows and refusals are those that
+one by one would give, and a property test holds them to it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+from typing import Any
+
+from airgap.catalog import Kind
+from airgap.outbox import Outbox
+from airgap.records import RecordIds, Totals, counted_digest, counts_anything, lasting_of
+from airgap.sightings import Plain, Sighting
+from airgap.windows import Timeline
+
+SIZE = 1000
+"""Sightings of a batch; as many names as a statement may have values."""
+_PUT = (
+    "INSERT OR IGNORE INTO record"
+    " (number, id, kind, dialect, credential, occurrence, payload, lasting, collected_at)"
+    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)"
+)
+_PUT_ROW = (
+    "INSERT OR IGNORE INTO source_row (table_name, row_id, number, counted, backfill_id)"
+    " VALUES (?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(slots=True)
+class Collected:
+    """What one collection found: totals read, of these new to the outbox, and the new windows.
+
+    The timeline knows what was collected before, so that an overlap with that shows too.
+    """
+
+    timeline: Timeline
+    read: Totals = field(default_factory=Totals)
+    new: Totals = field(default_factory=Totals)
+
+
+class Batches:
+    """Takes plain sightings of one source, within a transaction of the outbox.
+
+    Args:
+        outbox: the outbox.
+        now: the present, as the outbox keeps it.
+        before: number of the newest record before the collection.
+        collected: told what was found.
+        take: takes one sighting the exact way.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        now: str,
+        before: int,
+        collected: Collected,
+        take: Callable[[Sighting], object],
+    ) -> None:
+        self._connection: Connection = outbox.database.connection
+        self._now = now
+        self._collected = collected
+        self._take = take
+        self._ids = RecordIds(outbox.source)
+        self._before = before
+        self._pseudonyms = self._first("SELECT EXISTS (SELECT 1 FROM pseudonymised)")
+        self._waiting: list[Plain] = []
+        self.put = False
+        """Whether something was put in without a note of it in ``temp.seen``."""
+
+    def add(self, one: Plain) -> None:
+        """Take in one sighting, now or with those that follow.
+
+        Raises:
+            InputRefusedError: as ``Collection.take``, for this or an earlier one.
+        """
+        self._waiting.append(one)
+        if len(self._waiting) >= SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Take in what waits.
+
+        Raises:
+            InputRefusedError: as ``add``.
+        """
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        found = [(one, self._id(one)) for one in batch]
+        if self._pseudonyms or not self._put_all(found):
+            self._sort_out(found)
+
+    def _put_all(self, found: list[tuple[Plain, bytes]]) -> bool:
+        """Put sightings in that are all new, or do nothing and return False."""
+        execute = self._connection.execute
+        last = self._first("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
+        rows = list(self._rows(found, last + 1))
+        done = self._connection.executemany(_PUT, rows).rowcount == len(found)
+        placed = [
+            (
+                one.row.table,
+                one.row.row_id,
+                number,
+                counted_digest(one.payload, one.kind),
+                one.row.backfill_id,
+            )
+            for number, (one, _) in enumerate(found, last + 1)
+            if one.row is not None
+        ]
+        if done and placed:
+            done = self._connection.executemany(_PUT_ROW, placed).rowcount == len(placed)
+        if not done:
+            # Whatever went in is the newest that is there.
+            execute("DELETE FROM source_row WHERE number > ?", (last,))
+            execute("DELETE FROM record WHERE number > ?", (last,))
+            execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (last,))
+            return False
+        self.put = True
+        part = _totals(one for one, _ in found)
+        self._collected.read.merge(part)
+        self._collected.new.merge(part)
+        note = self._collected.timeline.note
+        for one, _ in found:
+            if one.window is not None:
+                kind = one.kind
+                used = counts_anything(kind, one.payload)
+                note(kind.name, one.credential, one.window, used=used, alone=kind.identity is None)
+        return True
+
+    def _rows(self, found: list[tuple[Plain, bytes]], number: int) -> Iterator[tuple[object, ...]]:
+        now = self._now
+        for one, identifier in found:
+            kind = one.kind
+            lasting = (
+                b""
+                if kind.identity is None
+                else lasting_of(one.kind, one.dialect, one.credential, one.payload)
+            )
+            yield (
+                *(number, identifier, kind.name, one.dialect, one.credential),
+                *(one.packed, lasting, now),
+            )
+            number += 1
+
+    def _sort_out(self, found: list[tuple[Plain, bytes]]) -> None:
+        """Put in what is new, count what is known, and take the rest one by one, all in order."""
+        ids = [identifier for _, identifier in found]
+        known = {
+            identifier: (number, lasting)
+            for identifier, number, lasting in self._of(
+                "SELECT id, number, lasting FROM record WHERE id IN", ids
+            )
+        }
+        other = {
+            row[0] for row in self._of("SELECT known_as FROM pseudonymised WHERE known_as IN", ids)
+        }
+        seen = {row[0] for row in self._of("SELECT id FROM temp.seen WHERE id IN", ids)}
+        places = self._known_rows(found)
+        new: list[tuple[Plain, bytes]] = []
+        again: list[Plain] = []
+        shown: set[object] = set()
+        for one, identifier in found:
+            place = None if one.row is None else (one.row.table, one.row.row_id)
+            is_first = identifier not in shown and (place is None or place not in shown)
+            shown |= {identifier, place}
+            is_known = identifier in known or identifier in other or place in places
+            if is_first and not is_known:
+                new.append((one, identifier))
+                continue
+            if self._is_again(one, identifier, known, seen, places, is_first=is_first):
+                if one.row is None and one.kind.identity is None:
+                    self._connection.execute("INSERT INTO temp.seen VALUES (?, 0)", (identifier,))
+                again.append(one)
+                continue
+            self._put_new(new)
+            new = []
+            self._take(one.sighting())
+        self._put_new(new)
+        self._collected.read.merge(_totals(again))
+
+    def _put_new(self, new: list[tuple[Plain, bytes]]) -> None:
+        if new and not self._put_all(new):
+            for one, _ in new:
+                self._take(one.sighting())
+
+    def _is_again(
+        self,
+        one: Plain,
+        identifier: bytes,
+        known: dict[bytes, tuple[int, bytes]],
+        seen: set[bytes],
+        places: dict[tuple[str, str], tuple[bytes, str | None]],
+        *,
+        is_first: bool,
+    ) -> bool:
+        """Tell whether a sighting is one of a record that is known, and says nothing new of it."""
+        if not is_first:
+            return False
+        if one.row is not None:
+            held = places.get((one.row.table, one.row.row_id))
+            if held is None or held[0] != counted_digest(one.payload, one.kind):
+                return False
+            return held[1] is not None or one.row.backfill_id is None
+        if identifier not in known:
+            return False
+        number, lasting = known[identifier]
+        if one.kind.identity is not None:
+            return lasting == lasting_of(one.kind, one.dialect, one.credential, one.payload)
+        return number <= self._before and identifier not in seen
+
+    def _known_rows(
+        self, found: list[tuple[Plain, bytes]]
+    ) -> dict[tuple[str, str], tuple[bytes, str | None]]:
+        by_table: dict[str, list[str]] = {}
+        for one, _ in found:
+            if one.row is not None:
+                by_table.setdefault(one.row.table, []).append(one.row.row_id)
+        places: dict[tuple[str, str], tuple[bytes, str | None]] = {}
+        for table, row_ids in by_table.items():
+            rows = self._of(
+                "SELECT row_id, counted, backfill_id FROM source_row WHERE table_name = ? AND row_id IN",
+                row_ids,
+                table,
+            )
+            places.update({(table, row_id): (counted, mark) for row_id, counted, mark in rows})
+        return places
+
+    def _of(
+        self, statement: str, values: Sequence[object], *first: object
+    ) -> list[tuple[Any, ...]]:
+        places = ",".join("?" * len(values))
+        return self._connection.execute(f"{statement} ({places})", (*first, *values)).fetchall()
+
+    def _id(self, one: Plain) -> bytes:
+        kind = one.kind
+        identity = "" if kind.identity is None else str(one.payload[kind.identity])
+        return self._ids.of(kind, one.dialect, one.credential, one.canonical, identity)
+
+    def _first(self, statement: str) -> int:
+        row = self._connection.execute(statement).fetchone()
+        return 0 if row is None else int(row[0])
+
+
+def _totals(found: Iterable[Plain]) -> Totals:
+    by_kind: dict[str, tuple[Kind, list[Plain]]] = {}
+    for one in found:
+        by_kind.setdefault(one.kind.name, (one.kind, []))[1].append(one)
+    totals = Totals()
+    for kind, several in by_kind.values():
+        totals.add_all(kind, (one.payload for one in several))
+    return totals

@@ -1,0 +1,334 @@
+"""The quick way for what is plain, which is nearly everything.
+
+What it returns is exactly what the exact way (``jsontext.parse``, ``payloads.records_of``) makes of
+the same. It returns None wherever it is not sure of that, or where something is wrong; then the exact
+way looks again, and finds the words. A property test holds the two to each other.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgpack
+import orjson
+
+from airgap import credentials, privacy
+from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.collect.payloads import WRAPPER_NEEDS, Rules, detect, whose
+from airgap.errors import InputRefusedError
+from airgap.limits import MAX_RECORD_SIZE
+from airgap.sightings import Plain, SourceRow
+from airgap.windows import Window, micros
+
+_FLOAT = b"\xcb"
+"""First byte of a double in msgpack; other values can hold it too, and then take the exact way."""
+_MOST_SHAPES = 256
+_MOST_KEPT = 16_384
+
+
+class Quick:
+    """Reads plain lines: one documented body each, with the credential in it or named by the site.
+
+    Args:
+        catalog: schemas and kinds.
+        rules: the site's decisions.
+    """
+
+    def __init__(self, catalog: Catalog, rules: Rules) -> None:
+        self._catalog = catalog
+        self._rules = rules
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
+        self._secrets: dict[tuple[str, str], _Secret] = {}
+        self.forms = Forms(catalog, rules)
+
+    def read(self, line: bytes) -> Plain | None:
+        """Return what a line shows, or None where the exact way has to look.
+
+        Args:
+            line: one line of JSON lines, with its end.
+        """
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return None
+        shape = self._shape(value) if type(value) is dict else None
+        if shape is None:
+            return None
+        taken, needle, fingerprint = 0, None, shape.credential
+        if shape.name is not None:
+            secret = self._secret(shape, value.pop(shape.name))
+            if secret is None:
+                return None
+            taken, needle, fingerprint = (
+                secret.length + bool(value),
+                secret.text,
+                secret.fingerprint,
+            )
+        made = self.forms.plain(shape.form, shape.dialect, fingerprint, value, None)
+        if made is None or not _same_length(line, made.canonical, taken):
+            return None
+        return None if needle is not None and needle in made.canonical else made
+
+    def _shape(self, value: JsonObject) -> "_Shape | None":
+        names = tuple(value)
+        try:
+            return self._shapes[names]
+        except KeyError:
+            found = self._shape_of(value)
+            if len(self._shapes) < _MOST_SHAPES:
+                self._shapes[names] = found
+            return found
+
+    def _shape_of(self, value: JsonObject) -> "_Shape | None":
+        if value.keys() >= WRAPPER_NEEDS:
+            return None
+        try:
+            kind = (
+                self._catalog.kind(self._rules.kind)
+                if self._rules.kind is not None
+                else detect(value, self._catalog, where="")
+            )
+        except InputRefusedError:
+            return None
+        form = self.forms.of(kind)
+        if form is None or kind.batch_field in value:
+            return None
+        named = [
+            d
+            for d in kind.dialects.values()
+            if d.credential.location == "body" and d.credential.name in value
+        ]
+        if len(named) == 1:
+            place = named[0].credential
+            return _Shape(form, named[0].name, "", place.name, place.type)
+        default = None if named else whose(kind, self._rules)
+        if default is None:
+            return None
+        return _Shape(form, default[0].name, default[1], None, "")
+
+    def _secret(self, shape: "_Shape", value: object) -> "_Secret | None":
+        if type(value) is not str:
+            return None
+        assert shape.name is not None
+        known = self._secrets.get((shape.name, value))
+        if known is not None:
+            return known
+        try:
+            secret = credentials.check(shape.type, value, where="")
+        except InputRefusedError:
+            return None
+        text = secret.encode()
+        quoted = orjson.dumps(secret)
+        if quoted[1:-1] != text:
+            return None
+        member = len(orjson.dumps(shape.name)) + 1 + len(quoted)
+        made = _Secret(credentials.fingerprint(shape.type, secret), text, member)
+        if len(self._secrets) < _MOST_SHAPES:
+            self._secrets[shape.name, value] = made
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a body's names say: its kind, and where its credential is, or whose it is without one."""
+
+    form: "Form"
+    dialect: str
+    credential: str
+    name: str | None
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """A credential: its fingerprint, itself, and the length of its member in a body."""
+
+    fingerprint: str
+    text: bytes
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a kind's schema says about where text can stand.
+
+    Args:
+        kind: the kind.
+        schema: its schema's name.
+        texts: fields that hold text that the schema gives no form.
+        maps: per map, the names that may leave, and whether its values are text.
+    """
+
+    kind: Kind
+    schema: str
+    texts: tuple[str, ...]
+    maps: tuple[tuple[str, frozenset[str], bool], ...]
+
+
+class Forms:
+    """Checks payloads of kinds whose schema says where text can stand.
+
+    A text that was found clean is not searched again: the same few tags are in most reports.
+    """
+
+    def __init__(self, catalog: Catalog, rules: Rules) -> None:
+        self._catalog = catalog
+        self._allowed = rules.allowed
+        self._forms: dict[str, Form | None] = {}
+        self._records: set[tuple[str, str, str]] = set()
+        self._clean: set[str] = set()
+        self._moments: dict[str, int] = {}
+        self._pack = msgpack.Packer(use_bin_type=True, strict_types=True).pack
+
+    def of(self, kind: Kind) -> Form | None:
+        """Return a kind's form, or None where its schema leaves open what it holds."""
+        if kind.name not in self._forms:
+            self._forms[kind.name] = self._form(kind)
+        return self._forms[kind.name]
+
+    def plain(
+        self, form: Form, dialect: str, credential: str, payload: JsonObject, row: SourceRow | None
+    ) -> Plain | None:
+        """Return the sighting of a payload, or None where the exact way has to look.
+
+        Args:
+            form: of its kind.
+            dialect: a dialect of the kind.
+            credential: a fingerprint of the dialect's type.
+            payload: decoded by orjson, or put together of its like.
+            row: where it stood, or None.
+        """
+        kind = form.kind
+        around = (kind.name, dialect, credential)
+        if not (around in self._records or self._is_record(*around)):
+            return None
+        if not self._catalog.is_valid(form.schema, payload) or not self._is_clean(form, payload):
+            return None
+        packed: bytes = self._pack(payload)
+        if _FLOAT in packed or len(packed) > MAX_RECORD_SIZE - 1024:
+            return None
+        window: Window | None = None
+        if kind.period is not None:
+            start, end = (self._moment(payload[name]) for name in kind.period)
+            if start is None or end is None:
+                return None
+            window = (start, end)
+        canonical = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
+        return Plain(kind, dialect, credential, payload, canonical, packed, window, row)
+
+    def _is_clean(self, form: Form, payload: JsonObject) -> bool:
+        """Tell whether a valid payload has only names that may leave, and nothing secret in texts."""
+        clean = self._clean
+        for name in form.texts:
+            text = payload.get(name)
+            if text is not None and text not in clean and not self._are_clean((text,)):
+                return False
+        for name, names, of_text in form.maps:
+            held = payload[name]
+            if not names.issuperset(held):
+                return False
+            if of_text and not (clean.issuperset(held.values()) or self._are_clean(held.values())):
+                return False
+        return True
+
+    def _form(self, kind: Kind) -> Form | None:
+        schema = self._catalog.schema(f"kinds/{kind.name}")
+        if kind.body != "json" or schema.get("additionalProperties") is not False:
+            return None
+        texts: list[str] = []
+        maps: list[tuple[str, frozenset[str], bool]] = []
+        for name, inner in schema["properties"].items():
+            types = _types(inner)
+            if types == {"object"} and name in kind.open_maps:
+                values = [inner["additionalProperties"], *inner.get("properties", {}).values()]
+                of_text = {"string"} == set().union(*map(_types, values))
+                if not of_text and {"integer"} != set().union(*map(_types, values)):
+                    return None
+                names = kind.open_maps[name] | self._allowed_in(kind, name)
+                clean = frozenset(n for n in names if self._are_clean((n,)))
+                maps.append((name, clean, of_text))
+            elif types <= {"string", "null"}:
+                # An id or a time has a form that no address, card number or key fits.
+                if inner.get("format") not in ("uuid", "date-time"):
+                    texts.append(name)
+            elif not types <= {"integer", "boolean"} and inner.get("maxItems") != 0:
+                return None
+        required = {*(kind.period or ()), *kind.sum_fields, *kind.sum_maps, *kind.open_maps}
+        if not required <= set(schema.get("required", ())):
+            return None
+        return Form(kind, f"kinds/{kind.name}", tuple(texts), tuple(maps))
+
+    def _allowed_in(self, kind: Kind, field: str) -> frozenset[str]:
+        start = f"{kind.name}/{field}/"
+        return frozenset(n.removeprefix(start) for n in self._allowed if n.startswith(start))
+
+    def _is_record(self, kind: str, dialect: str, credential: str) -> bool:
+        """Tell whether what stands around a payload passes, which is the same for most."""
+        around = {"kind": kind, "dialect": dialect, "credential": credential}
+        if not self._catalog.is_valid("record", {**around, "occurrence": 0, "payload": {}}):
+            return False
+        if len(self._records) < _MOST_KEPT:
+            self._records.add((kind, dialect, credential))
+        return True
+
+    def _are_clean(self, texts: Iterable[str]) -> bool:
+        """Tell whether texts hold no credential and nothing personal, and remember those that do not."""
+        for text in texts:
+            if text in self._clean:
+                continue
+            data = orjson.dumps(text)
+            try:
+                credentials.guard(data, self._catalog, where="")
+                privacy.guard(data, where="")
+            except InputRefusedError:
+                return False
+            if len(self._clean) >= _MOST_KEPT:
+                self._clean.clear()
+            self._clean.add(text)
+        return True
+
+    def _moment(self, text: str) -> int | None:
+        """Return a time that passed its schema in microseconds since 1970."""
+        known = self._moments.get(text)
+        if known is None:
+            try:
+                known = micros(datetime.fromisoformat(text))
+            except (ValueError, OverflowError):
+                return None
+            if not _FIRST <= known <= _LAST:
+                return None
+            if len(self._moments) >= _MOST_KEPT:
+                self._moments.clear()
+            self._moments[text] = known
+        return known
+
+
+def _types(schema: Any) -> frozenset[str]:
+    kinds = schema.get("type", ()) if isinstance(schema, dict) else ()
+    return frozenset([kinds] if isinstance(kinds, str) else kinds)
+
+
+def _same_length(line: bytes, canonical: bytes, taken: int) -> bool:
+    """Tell whether a line is as long as the canonical form of all that was decoded from it.
+
+    Then two readers can't understand it differently. The canonical form has each member once and
+    each text in its shortest form, so it is never longer than the line without the white space
+    between its parts, and shorter where a member was dropped as a duplicate, a character was
+    escaped without need, or a number was ``-0``. What would be longer, a float, is not let through.
+    Spaces are left out of both sides, as neither has more or fewer of them within its texts.
+
+    Args:
+        line: a line of JSON, with its end.
+        canonical: the payload's canonical JSON.
+        taken: length of the credential's member, and of its comma.
+    """
+    length = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
+    spaces = line.count(b" ")
+    if spaces:
+        return length - spaces == len(canonical) - canonical.count(b" ") + taken
+    return length == len(canonical) + taken
+
+
+_FIRST = micros(datetime.fromisoformat("0001-01-01T00:00:00Z"))
+_LAST = micros(datetime.fromisoformat("9999-12-31T23:59:59.999999Z"))
