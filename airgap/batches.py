@@ -40,6 +40,8 @@ class Collected:
     timeline: Timeline
     read: Totals = field(default_factory=Totals)
     new: Totals = field(default_factory=Totals)
+    numbers: tuple[int, int] = (1, 0)
+    """First and last number of the new ones; the last is before the first where nothing is new."""
 
 
 class Batches:

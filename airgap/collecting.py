@@ -99,6 +99,7 @@ class Collecting:
         self._clock = clock
         self.credentials: set[str] = set()
         """Fingerprints of whose usage was read."""
+        self._new: list[tuple[Totals, tuple[int, int]]] = []
         self.outbox = Outbox(home.outbox_path, home.name, catalog)
         self.reader = Reader(
             home,
@@ -141,13 +142,22 @@ class Collecting:
 
     def waiting(self) -> Totals:
         """Return what is in no bundle yet, captured reports included."""
-        totals = self.outbox.waiting()
-        totals.merge(captured.waiting_totals(self.outbox))
+        outbox, totals = self.outbox, Totals()
+        position = outbox.next_bundle()[2]
+        for new, (first, last) in self._new:
+            # What was counted when it was taken in is not read again.
+            if position <= first <= last:
+                totals.merge(outbox.totals(position, first - 1))
+                totals.merge(new)
+                position = last + 1
+        totals.merge(outbox.totals(position))
+        totals.merge(captured.waiting_totals(outbox))
         return totals
 
     def _take(self, source: Source) -> Read:
         with closing(source):
             found = collect(self.outbox, self._noted(source), self._clock())
+        self._new.append((found.new, found.numbers))
         odd = of_timeline(found.timeline, self._clock(), "this clock")
         record(
             "collected",

@@ -114,6 +114,7 @@ class Collection:
         self._outbox.totals(self._before + 1).require_equal(
             self.collected.new, here="the outbox", there="the source"
         )
+        self.collected.numbers = (self._before + 1, self._outbox.last_number())
         self._connection.execute("DROP TABLE temp.seen")
         self._connection.executemany(
             "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?)", self.collected.timeline.known()

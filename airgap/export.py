@@ -16,8 +16,9 @@ from airgap.files import written_whole
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
+from airgap.packing import Packing
 from airgap.readback import digest
-from airgap.records import Record, Totals
+from airgap.records import Totals
 from airgap.trust.keys import PrivateKey
 from airgap.trust.recipients import Opener, Recipient
 from airgap.trust.store import TrustStore
@@ -137,7 +138,7 @@ class Maker:
         with written_whole(self.home.folder("bundles") / name) as stream:
             writer, contents = Writer(stream, header, file_key), verify.Contents()
             if self.no_usage is None:
-                last = _write_records(writer, contents, outbox, self.catalog, first, max_size)
+                last = Packing(writer, contents, outbox, self.catalog, max_size).run(first)
             writer.finish(
                 {
                     "format": FORMAT,
@@ -161,7 +162,8 @@ class Maker:
                 catalog=self.catalog,
                 opener=_with(file_key),
             )
-            outbox.totals(first, last).require_equal(
+            # Sums were added up from the outbox's bytes; whether every row was, its count tells.
+            outbox.counted(first, last, contents.totals).require_equal(
                 bundle.totals, here="the outbox", there="the bundle"
             )
             size = stream.seek(0, 2)
@@ -396,36 +398,8 @@ def file_name(source: str, sequence: int) -> str:
     return f"{source}-{sequence:06d}{BUNDLE_SUFFIX}"
 
 
-def _write_records(
-    writer: Writer,
-    contents: verify.Contents,
-    outbox: Outbox,
-    catalog: Catalog,
-    first: int,
-    max_size: int,
-) -> int:
-    """Write records from ``first`` on until none is left or the file is full; return the last."""
-    last = first - 1
-    for number, record in outbox.records(first):
-        kind = catalog.kind(record.kind)
-        if last >= first and (
-            writer.size_at_most + _size_bound(record) > max_size
-            or contents.is_full_for(record, kind)
-        ):
-            break
-        contents.add(record, kind, where=f"record {number} of the outbox")
-        writer.add(record.as_map())
-        last = number
-    return last
-
-
 def _with(file_key: FileKey | None) -> Opener | None:
     """Return an opener that has the key already: whoever made the bundle checks it as a recipient."""
     if file_key is None:
         return None
     return lambda sealing, _context, where: file_key.committed(sealing, where=where)
-
-
-def _size_bound(record: Record) -> int:
-    body = record.payload.get("body")
-    return 65_536 + (4 * len(body) if isinstance(body, str) else 0)

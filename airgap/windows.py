@@ -28,6 +28,11 @@ def micros(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+_FIRST = micros(datetime.min.replace(tzinfo=UTC))
+_LAST = micros(datetime.max.replace(tzinfo=UTC))
+_MOST_MOMENTS = 16_384
+
+
 def instant(value: int) -> datetime:
     """Return the aware datetime of microseconds since 1970."""
     return _EPOCH + value * _MICROSECOND
@@ -38,6 +43,32 @@ def short(value: int) -> str:
     moment = instant(value)
     text = moment.strftime("%Y-%m-%d").rjust(10, "0")
     return text if moment.time().isoformat() == "00:00:00" else f"{text} {moment:%H:%M}"
+
+
+class Moments:
+    """Times in microseconds since 1970, of text that passed the schemas' ``date-time``.
+
+    Records of one time come together, so most texts were read a moment before.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def of(self, text: str) -> int:
+        """Return a time; digits below a microsecond are cut off.
+
+        Raises:
+            ValueError: it lies outside the years 1 to 9999 in UTC.
+        """
+        found = self._known.get(text)
+        if found is None:
+            found = micros(datetime.fromisoformat(text))
+            if not _FIRST <= found <= _LAST:
+                raise ValueError("outside the years 1 to 9999")
+            if len(self._known) >= _MOST_MOMENTS:
+                self._known.clear()
+            self._known[text] = found
+        return found
 
 
 class Coverage:

@@ -69,7 +69,10 @@ class Writer:
         Raises:
             InputRefusedError: it is larger than ``limits.MAX_RECORD_SIZE``.
         """
-        data = codec.encode(element)
+        self.add_encoded(codec.encode(element))
+
+    def add_encoded(self, data: bytes) -> None:
+        """Add one element of which the encoding is at hand; see ``add``."""
         if len(data) > limits.MAX_RECORD_SIZE:
             raise InputRefusedError(
                 "a record is too large",

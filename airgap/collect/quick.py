@@ -7,7 +7,6 @@ way looks again, and finds the words. A property test holds the two to each othe
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import msgpack
@@ -19,7 +18,7 @@ from airgap.collect.payloads import WRAPPER_NEEDS, Rules, detect, whose
 from airgap.errors import InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.sightings import Plain, SourceRow
-from airgap.windows import Window, micros
+from airgap.windows import Moments, Window
 
 _FLOAT = b"\xcb"
 """First byte of a double in msgpack; other values can hold it too, and then take the exact way."""
@@ -178,7 +177,7 @@ class Forms:
         self._forms: dict[str, Form | None] = {}
         self._records: set[tuple[str, str, str]] = set()
         self._clean: set[str] = set()
-        self._moments: dict[str, int] = {}
+        self._moments = Moments()
         self._pack = msgpack.Packer(use_bin_type=True, strict_types=True).pack
 
     def of(self, kind: Kind) -> Form | None:
@@ -210,10 +209,11 @@ class Forms:
             return None
         window: Window | None = None
         if kind.period is not None:
-            start, end = (self._moment(payload[name]) for name in kind.period)
-            if start is None or end is None:
+            start, end = kind.period
+            try:
+                window = (self._moments.of(payload[start]), self._moments.of(payload[end]))
+            except ValueError:
                 return None
-            window = (start, end)
         canonical = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return Plain(kind, dialect, credential, payload, canonical, packed, window, row)
 
@@ -288,21 +288,6 @@ class Forms:
             self._clean.add(text)
         return True
 
-    def _moment(self, text: str) -> int | None:
-        """Return a time that passed its schema in microseconds since 1970."""
-        known = self._moments.get(text)
-        if known is None:
-            try:
-                known = micros(datetime.fromisoformat(text))
-            except (ValueError, OverflowError):
-                return None
-            if not _FIRST <= known <= _LAST:
-                return None
-            if len(self._moments) >= _MOST_KEPT:
-                self._moments.clear()
-            self._moments[text] = known
-        return known
-
 
 def _types(schema: Any) -> frozenset[str]:
     kinds = schema.get("type", ()) if isinstance(schema, dict) else ()
@@ -328,7 +313,3 @@ def _same_length(line: bytes, canonical: bytes, taken: int) -> bool:
     if spaces:
         return length - spaces == len(canonical) - canonical.count(b" ") + taken
     return length == len(canonical) + taken
-
-
-_FIRST = micros(datetime.fromisoformat("0001-01-01T00:00:00Z"))
-_LAST = micros(datetime.fromisoformat("9999-12-31T23:59:59.999999Z"))

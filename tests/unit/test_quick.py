@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from support import API_KEY, LICENSE, SOURCE, report, transaction
 
 from airgap import batches, catalog, credentials, home, jsontext, timestamps
 from airgap.collect import jsonfiles
-from airgap.collect.payloads import Rules, record_of
+from airgap.collect.payloads import record_of
 from airgap.collect.quick import Quick
 from airgap.collecting import Collecting, Order
 from airgap.collection import collect
@@ -20,6 +20,7 @@ from airgap.errors import AirgapError
 from airgap.outbox import Outbox
 from airgap.records import RecordIds, record_id
 from airgap.sightings import Plain, Sighting, SourceRow
+from airgap.windows import Moments, micros
 
 SCHEMAS = catalog.load()
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -318,7 +319,4 @@ def test_ids_of_canonical_payloads_are_those_of_records(value):
 @given(st.datetimes(timezones=st.just(UTC)), st.integers(0, 999))
 def test_times_that_pass_their_schema_are_read_alike_by_both_ways(moment, below):
     text = f"{moment:%Y-%m-%dT%H:%M:%S.%f}".rjust(26, "0") + f"{below:03d}Z"
-    forms = Quick(SCHEMAS, Rules()).forms
-    assert forms._moment(text) == (
-        timestamps.parse(text) - datetime(1970, 1, 1, tzinfo=UTC)
-    ) // timedelta(microseconds=1)
+    assert Moments().of(text) == micros(timestamps.parse(text))
