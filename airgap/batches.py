@@ -6,28 +6,30 @@ the way of ``Collection.take``, one by one and in order. So numbers, rows and re
 one by one would give, and a property test holds them to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from sqlite3 import Connection
 from typing import Any
 
-from airgap.catalog import Kind
 from airgap.outbox import Outbox
-from airgap.records import RecordIds, Totals, counted_digest, counts_anything, lasting_of
+from airgap.records import RecordIds, Totals, counted_digest, lasting_of
 from airgap.sightings import Plain, Sighting
 from airgap.windows import Timeline
 
 SIZE = 1000
 """Sightings of a batch; as many names as a statement may have values."""
+_AT_ONCE = 50
+"""Rows of one statement: each one that counts numbers up reads and writes where it stands."""
 _PUT = (
     "INSERT OR IGNORE INTO record"
-    " (number, id, kind, dialect, credential, occurrence, payload, lasting, collected_at)"
-    " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)"
+    " (number, id, kind, dialect, credential, occurrence, payload, lasting, collected_at) VALUES "
 )
+_RECORD = "(?, ?, ?, ?, ?, 0, ?, ?, ?)"
 _PUT_ROW = (
-    "INSERT OR IGNORE INTO source_row (table_name, row_id, number, counted, backfill_id)"
-    " VALUES (?, ?, ?, ?, ?)"
+    "INSERT OR IGNORE INTO source_row (table_name, row_id, number, counted, backfill_id) VALUES "
 )
+_ROW = "(?, ?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Batches:
         execute = self._connection.execute
         last = self._first("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
         rows = list(self._rows(found, last + 1))
-        done = self._connection.executemany(_PUT, rows).rowcount == len(found)
+        done = self._insert(_PUT, _RECORD, rows) == len(found)
         placed = [
             (
                 one.row.table,
@@ -115,7 +117,7 @@ class Batches:
             if one.row is not None
         ]
         if done and placed:
-            done = self._connection.executemany(_PUT_ROW, placed).rowcount == len(placed)
+            done = self._insert(_PUT_ROW, _ROW, placed) == len(placed)
         if not done:
             # Whatever went in is the newest that is there.
             execute("DELETE FROM source_row WHERE number > ?", (last,))
@@ -123,16 +125,39 @@ class Batches:
             execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (last,))
             return False
         self.put = True
-        part = _totals(one for one, _ in found)
-        self._collected.read.merge(part)
-        self._collected.new.merge(part)
-        note = self._collected.timeline.note
-        for one, _ in found:
-            if one.window is not None:
-                kind = one.kind
-                used = counts_anything(kind, one.payload)
-                note(kind.name, one.credential, one.window, used=used, alone=kind.identity is None)
+        self._count([one for one, _ in found], new=True)
         return True
+
+    def _insert(self, statement: str, values: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Insert rows, and return how many went in."""
+        execute, put = self._connection.execute, 0
+        whole = statement + ",".join([values] * _AT_ONCE)
+        for first in range(0, len(rows), _AT_ONCE):
+            some = rows[first : first + _AT_ONCE]
+            text = whole if len(some) == _AT_ONCE else statement + ",".join([values] * len(some))
+            put += execute(text, tuple(chain.from_iterable(some))).rowcount
+        return put
+
+    def _count(self, found: Sequence[Plain], *, new: bool) -> None:
+        """Count what was read, and of what is new the windows."""
+        by_kind: dict[str, list[Plain]] = {}
+        for one in found:
+            by_kind.setdefault(one.kind.name, []).append(one)
+        totals = Totals()
+        for several in by_kind.values():
+            kind = several[0].kind
+            used = totals.add_all(kind, [one.payload for one in several])
+            if new and kind.period is not None:
+                windows = [
+                    (one.credential, one.window, counts)
+                    for one, counts in zip(several, used, strict=True)
+                    if one.window is not None
+                ]
+                alone = kind.identity is None
+                self._collected.timeline.note_all(kind.name, windows, alone=alone)
+        self._collected.read.merge(totals)
+        if new:
+            self._collected.new.merge(totals)
 
     def _rows(self, found: list[tuple[Plain, bytes]], number: int) -> Iterator[tuple[object, ...]]:
         now = self._now
@@ -183,7 +208,7 @@ class Batches:
             new = []
             self._take(one.sighting())
         self._put_new(new)
-        self._collected.read.merge(_totals(again))
+        self._count(again, new=False)
 
     def _put_new(self, new: list[tuple[Plain, bytes]]) -> None:
         if new and not self._put_all(new):
@@ -246,13 +271,3 @@ class Batches:
     def _first(self, statement: str) -> int:
         row = self._connection.execute(statement).fetchone()
         return 0 if row is None else int(row[0])
-
-
-def _totals(found: Iterable[Plain]) -> Totals:
-    by_kind: dict[str, tuple[Kind, list[Plain]]] = {}
-    for one in found:
-        by_kind.setdefault(one.kind.name, (one.kind, []))[1].append(one)
-    totals = Totals()
-    for kind, several in by_kind.values():
-        totals.add_all(kind, (one.payload for one in several))
-    return totals

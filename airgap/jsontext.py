@@ -51,12 +51,13 @@ def canonical(value: object) -> bytes:
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONEncodeError, TypeError) as error:
         raise NotExactError(str(error)) from None
-    if _holds_float(value):
+    if holds_float(value):
         _refuse_floats(value, "")
     return text
 
 
-def _holds_float(value: object) -> bool:
+def holds_float(value: object) -> bool:
+    """Tell whether there is a number with a fraction or exponent in a decoded value."""
     kind = type(value)
     if kind is dict or kind is list:
         inner: Any = value
@@ -64,7 +65,7 @@ def _holds_float(value: object) -> bool:
             found = type(item)
             if found is str or found is int:
                 continue
-            if _holds_float(item):
+            if holds_float(item):
                 return True
         return False
     return isinstance(value, float)

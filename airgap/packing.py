@@ -13,10 +13,9 @@ from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, Kind
 from airgap.limits import MAX_INTEGER
 from airgap.outbox import Outbox, StoredRecord
-from airgap.records import Record, Totals, counts_anything
+from airgap.records import Record, Totals
 from airgap.stored import Facts, FactsReader
 from airgap.verify import Contents
-from airgap.windows import Window
 
 _FEW_NAMES = 500
 _FEW_MEASURES = 2000
@@ -80,8 +79,7 @@ class Packing:
         except ValueError:
             return False
         totals, contents = Totals(), self._contents
-        for kind, several in found:
-            totals.add_all(kind, (facts.counts for _, facts in several))
+        used = [totals.add_all(kind, (f.counts for _, f in several)) for kind, several in found]
         totals.merge(contents.totals)
         credentials = {one.credential for one in batch} | contents.credentials
         allowed = contents.allowed.union(
@@ -93,8 +91,8 @@ class Packing:
         if max(len(credentials), len(allowed)) > _FEW_NAMES or _is_near_full(totals):
             return False
         contents.totals, contents.credentials, contents.allowed = totals, credentials, allowed
-        for kind, several in found:
-            self._note(kind, several)
+        for (kind, several), counts in zip(found, used, strict=True):
+            self._note(kind, several, counts)
         for one in batch:
             self._writer.add_encoded(self._start(one) + one.payload)
         return True
@@ -112,24 +110,21 @@ class Packing:
             found.append((kind, list(zip(several, facts, strict=True))))
         return found
 
-    def _note(self, kind: Kind, several: Sequence[tuple[StoredRecord, Facts]]) -> None:
+    def _note(
+        self, kind: Kind, several: Sequence[tuple[StoredRecord, Facts]], used: Sequence[bool]
+    ) -> None:
         """Tell period and timeline the windows of records of a kind that has them."""
-        period: Window | None = None
-        note = self._contents.timeline.note
-        for one, facts in several:
-            window = facts.window
-            if window is None:
-                return
-            used = counts_anything(kind, facts.counts)
-            note(kind.name, one.credential, window, used=used, alone=kind.identity is None)
-            lowest, highest = min(window), max(window)
-            period = (
-                (lowest, highest)
-                if period is None
-                else (min(lowest, period[0]), max(highest, period[1]))
-            )
-        if period is not None:
-            self._contents.period.add(windows.instant(period[0]), windows.instant(period[1]))
+        found = [
+            (one.credential, facts.window, counts)
+            for (one, facts), counts in zip(several, used, strict=True)
+            if facts.window is not None
+        ]
+        if not found:
+            return
+        self._contents.timeline.note_all(kind.name, found, alone=kind.identity is None)
+        lowest = min(min(window) for _, window, _ in found)
+        highest = max(max(window) for _, window, _ in found)
+        self._contents.period.add(windows.instant(lowest), windows.instant(highest))
 
     def _start(self, one: StoredRecord) -> bytes:
         """Return a record's encoding up to its payload."""

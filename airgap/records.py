@@ -254,20 +254,33 @@ class Totals:
             for name, value in payload[mapping].items():
                 sums[name] = sums.get(name, 0) + value
 
-    def add_all(self, kind: Kind, payloads: Iterable[Mapping[str, Any]]) -> None:
-        """Count several records of a kind whose payloads passed its schema."""
+    def add_all(self, kind: Kind, payloads: Iterable[Mapping[str, Any]]) -> list[bool]:
+        """Count several records of a kind whose payloads passed its schema.
+
+        Returns:
+            Of each whether it counts anything; no count is negative.
+        """
         total = self.kinds.get(kind.name)
         if total is None:
             total = self.kinds[kind.name] = KindTotal()
-        records, sums = 0, total.sums
+        used: list[bool] = []
+        sums, fields, maps = total.sums, kind.sum_fields, kind.sum_maps
         for payload in payloads:
-            records += 1
-            for name in kind.sum_fields:
-                sums[name] = sums.get(name, 0) + payload[name]
-            for mapping in kind.sum_maps:
+            anything = 0
+            for name in fields:
+                value = payload[name]
+                anything |= value
+                sums[name] = sums.get(name, 0) + value
+            for mapping in maps:
                 for name, value in payload[mapping].items():
-                    sums[name] = sums.get(name, 0) + value
-        total.records += records
+                    if value:
+                        anything = 1
+                        sums[name] = sums.get(name, 0) + value
+                    elif name not in sums:
+                        sums[name] = 0
+            used.append(anything > 0)
+        total.records += len(used)
+        return used
 
     def would_overflow(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
         """Tell whether counting a record would carry a sum beyond the largest integer."""
@@ -362,14 +375,6 @@ def window(
     return start, end
 
 
-def counts_anything(kind: Kind, payload: Mapping[str, Any]) -> bool:
-    """Tell whether a record counts anything at all."""
-    for name in kind.sum_fields:
-        if payload[name] > 0:
-            return True
-    return any(max(payload[name].values(), default=0) > 0 for name in kind.sum_maps)
-
-
 def note_window(
     timeline: Timeline, record: Record, kind: Kind, *, where: str
 ) -> tuple[datetime, datetime] | None:
@@ -381,7 +386,9 @@ def note_window(
     payload = record.payload
     times = window(kind, payload, where=where)
     if times is not None:
-        used = counts_anything(kind, payload)
+        used = any(payload[name] > 0 for name in kind.sum_fields) or any(
+            value > 0 for mapping in kind.sum_maps for value in payload[mapping].values()
+        )
         alone = kind.identity is None
         timeline.add(record.kind, record.credential, *times, used=used, alone=alone)
     return times

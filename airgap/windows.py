@@ -97,6 +97,14 @@ class Coverage:
         """
         if end <= start:
             return False
+        starts, ends = self._starts[-1], self._ends[-1]
+        if ends and start >= starts[-1]:
+            # Most come in order.
+            latest = ends[-1]
+            if start <= latest:
+                if end > latest:
+                    ends[-1] = end
+                return start < latest
         run = bisect_left(self._last, start)
         starts, ends = self._starts[run], self._ends[run]
         # Windows that touch or overlap the new one.
@@ -256,6 +264,27 @@ class Timeline:
             coverage = self._by_credential[kind, credential] = Coverage()
         if coverage.add(first, last) and alone:
             self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
+
+    def note_all(
+        self,
+        kind: str,
+        windows: Iterable[tuple[str, Window, bool]],
+        *,
+        alone: bool,
+    ) -> None:
+        """Add the windows of several records of a kind: credential, window, whether it counts anything."""
+        previous: tuple[str, Window, bool] | None = None
+        for one in windows:
+            if one == previous:
+                # All of it is covered, and counted as used where it is.
+                first, last = one[1]
+                if last < first:
+                    self.backwards += 1
+                elif last > first and alone:
+                    self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
+                continue
+            credential, window, used = previous = one
+            self.note(kind, credential, window, used=used, alone=alone)
 
     def known(self) -> list[tuple[str, str, bytes]]:
         """Return kind, credential and windows, as a database keeps them for ``knowing``."""

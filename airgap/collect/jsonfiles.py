@@ -17,7 +17,7 @@ from airgap.collect.quick import Quick
 from airgap.errors import InputRefusedError, UsageError
 from airgap.limits import MAX_INPUT_DOCUMENT, MAX_INPUT_LINE
 from airgap.records import Record
-from airgap.sightings import Plain
+from airgap.sightings import Shown, Sighting
 from airgap.text import printable, size
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -79,8 +79,8 @@ def read(path: Path, catalog: Catalog, rules: Rules, *, growing: bool = False) -
     with stream:
         shown = printable(str(path), 300)
         for one in read_stream(stream, shown, catalog, rules, growing=growing):
-            assert isinstance(one, Record)
-            yield one
+            assert isinstance(one, Sighting)
+            yield one.record
 
 
 def read_stream(
@@ -91,8 +91,8 @@ def read_stream(
     *,
     growing: bool = False,
     quick: Quick | None = None,
-) -> Iterator[Record | Plain]:
-    """Yield the records of an open file; see ``read``.
+) -> Iterator[Shown]:
+    """Yield what an open file shows; see ``read``.
 
     Args:
         stream: the file.
@@ -140,7 +140,7 @@ def _read_lines(
     *,
     growing: bool,
     quick: Quick | None,
-) -> Iterator[Record | Plain]:
+) -> Iterator[Shown]:
     for number, line in lines:
         # A last line without its end, or one that is too long, is the exact way's to judge.
         if quick is not None and line.endswith(b"\n") and len(line) <= MAX_INPUT_LINE:
@@ -166,7 +166,7 @@ def _read_document(
     catalog: Catalog,
     rules: Rules,
     problems: _Problems,
-) -> Iterator[Record]:
+) -> Iterator[Shown]:
     raw = first + stream.read(MAX_INPUT_DOCUMENT + 1 - len(first))
     if len(raw) > MAX_INPUT_DOCUMENT:
         raise InputRefusedError(
@@ -180,7 +180,7 @@ def _read_document(
 
 def _read_value(
     raw: bytes, where: str, catalog: Catalog, rules: Rules, problems: _Problems
-) -> Iterator[Record]:
+) -> Iterator[Shown]:
     try:
         value = jsontext.parse(raw.strip())
     except jsontext.NotExactError as error:
@@ -195,7 +195,8 @@ def _read_value(
     )
     for item, text, place in items:
         try:
-            yield from records_of(item, text, catalog, rules, where=place)
+            for record in records_of(item, text, catalog, rules, where=place):
+                yield Sighting.of(record)
         except InputRefusedError as error:
             problems.add(error)
 

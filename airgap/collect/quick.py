@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 import orjson
 
-from airgap import credentials, privacy
+from airgap import credentials, jsontext, privacy
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.collect.payloads import WRAPPER_NEEDS, Rules, detect, whose
 from airgap.errors import InputRefusedError
@@ -21,7 +21,7 @@ from airgap.sightings import Plain, SourceRow
 from airgap.windows import Moments, Window
 
 _FLOAT = b"\xcb"
-"""First byte of a double in msgpack; other values can hold it too, and then take the exact way."""
+"""First byte of a double in msgpack; what holds none has no float in it."""
 _MOST_SHAPES = 256
 _MOST_KEPT = 16_384
 
@@ -122,7 +122,10 @@ class Quick:
         if quoted[1:-1] != text:
             return None
         member = len(orjson.dumps(shape.name)) + 1 + len(quoted)
-        made = _Secret(credentials.fingerprint(shape.type, secret), text, member)
+        # A text that holds a key of a known form is not clean anyhow.
+        patterns = self._catalog.credential_patterns.values()
+        needle = None if any(pattern.search(text) for pattern in patterns) else text
+        made = _Secret(credentials.fingerprint(shape.type, secret), needle, member)
         if len(self._secrets) < _MOST_SHAPES:
             self._secrets[shape.name, value] = made
         return made
@@ -141,10 +144,10 @@ class _Shape:
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """A credential: its fingerprint, itself, and the length of its member in a body."""
+    """A credential: its fingerprint, what to look for, and the length of its member in a body."""
 
     fingerprint: str
-    text: bytes
+    text: bytes | None
     length: int
 
 
@@ -205,7 +208,9 @@ class Forms:
         if not self._catalog.is_valid(form.schema, payload) or not self._is_clean(form, payload):
             return None
         packed: bytes = self._pack(payload)
-        if _FLOAT in packed or len(packed) > MAX_RECORD_SIZE - 1024:
+        if len(packed) > MAX_RECORD_SIZE - 1024 or (
+            _FLOAT in packed and jsontext.holds_float(payload)
+        ):
             return None
         window: Window | None = None
         if kind.period is not None:

@@ -17,7 +17,7 @@ from airgap.collect.tables import Row, Skipped, Table
 from airgap.errors import UsageError
 from airgap.home import Home
 from airgap.outbox import Outbox
-from airgap.sightings import Plain, Shown, Sighting
+from airgap.sightings import Shown, Sighting
 from airgap.text import plural, printable
 
 _START = 64 * 1024
@@ -99,10 +99,9 @@ class Reader:
         start = stream.read(_START)
         stream.seek(0)
         if not (self.reading.table or csvfiles.is_csv(source, start)):
-            records = jsonfiles.read_stream(
+            shown = jsonfiles.read_stream(
                 stream, name, self.catalog, self.rules, growing=self.growing, quick=self.quick
             )
-            shown = (one if isinstance(one, Plain) else Sighting.of(one) for one in records)
             return Source(name, shown, stream.close)
         made = Source(name, iter(()), stream.close)
         rows = _noting(csvfiles.read_stream(stream, name, self.tables, self.reading), made)

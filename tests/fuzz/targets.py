@@ -519,7 +519,8 @@ def json_lines(data: bytes) -> None:
     """Hold a file of requests to be refused, or to give records that pass every check."""
     for name in ("fuzz.jsonl", "fuzz.json"):
         try:
-            found = list(jsonfiles.read_stream(io.BytesIO(data), name, SCHEMAS, _RULES))
+            shown = jsonfiles.read_stream(io.BytesIO(data), name, SCHEMAS, _RULES)
+            found = [one.record for one in shown]
         except AirgapError as error:
             _hold_error(error)
         else:
