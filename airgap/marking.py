@@ -34,6 +34,14 @@ def is_part(outbox: Outbox, table: str, row_id: str, backfill_id: str) -> bool:
     return row is not None and row[0] == backfill_id
 
 
+def any_marked(outbox: Outbox) -> bool:
+    """Tell whether any row is thought to hold a mark in its database."""
+    row = outbox.database.connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM source_row WHERE marked_at IS NOT NULL OR sent_at IS NOT NULL)"
+    ).fetchone()
+    return bool(row[0])
+
+
 def stands_unmarked(outbox: Outbox, table: str, row_id: str, backfill_id: str | None) -> bool:
     """Remember that a database shows a row without the mark that it is thought to hold.
 

@@ -18,8 +18,10 @@ from airgap import timestamps
 from airgap.collect import pgurl
 from airgap.collect.pgtimes import TimeNotReadError, Times
 from airgap.collect.pgtimes import parse as parse_time
-from airgap.collect.tables import Cell, Row, Skipped, Table
+from airgap.collect.quickrows import QuickRows
+from airgap.collect.tables import Cell, Field, Row, Skipped, Table
 from airgap.errors import AirgapError, InputRefusedError, UsageError
+from airgap.sightings import Plain
 from airgap.text import plural, printable
 
 _BATCH = 2_000
@@ -160,13 +162,21 @@ class Langsmith:
             elif value not in state.values:
                 skipped.add(state, value, count)
 
-    def rows(self, table: Table, columns: Mapping[str, str], times: Times) -> Iterator[Row]:
+    def rows(
+        self,
+        table: Table,
+        columns: Mapping[str, str],
+        times: Times,
+        quick: Callable[[Sequence[str], Mapping[str, tuple[Field, str]]], QuickRows | None],
+    ) -> Iterator[Row | Plain]:
         """Yield a table's unreported rows, the oldest first; within ``transaction``.
 
         Args:
             table: the table.
             columns: its columns and types, see ``columns``.
             times: what times without an offset mean.
+            quick: returns what reads plain rows, by the columns and by which holds which field, or
+                None.
 
         Raises:
             InputRefusedError: a column is missing, or a time has no meaning.
@@ -174,6 +184,7 @@ class Langsmith:
         """
         held = table.fields_of(columns, where=f"{self.name}, table {table.name}")
         names = _needed(table, columns, [column for _, column in held.values()])
+        reader = quick(names, held)
         start = next((held[f.name][1] for f in table.fields if f.type == "time"), table.row_id)
         condition, values = _unreported(table, columns)
         with self._errors(), self._connection.cursor(name="airgap") as cursor:
@@ -192,6 +203,10 @@ class Langsmith:
                 values,
             )
             for number, values_of in enumerate(cursor, 1):
+                plain = None if reader is None else reader.read(values_of)
+                if plain is not None:
+                    yield plain
+                    continue
                 cells = dict(zip(names, values_of, strict=True))
                 where = f"{self.name}, {table.name} {cells.get(table.row_id) or f'row {number}'}"
                 yield Row(table, _timed(table, cells, times, where=where), where, held)

@@ -65,7 +65,7 @@ class Quick:
                 secret.fingerprint,
             )
         made = self.forms.plain(shape.form, shape.dialect, fingerprint, value, None)
-        if made is None or not _same_length(line, made.canonical, taken):
+        if made is None or not same_length(line, made.canonical, taken):
             return None
         return None if needle is not None and needle in made.canonical else made
 
@@ -299,7 +299,7 @@ def _types(schema: Any) -> frozenset[str]:
     return frozenset([kinds] if isinstance(kinds, str) else kinds)
 
 
-def _same_length(line: bytes, canonical: bytes, taken: int) -> bool:
+def same_length(line: bytes, canonical: bytes, taken: int) -> bool:
     """Tell whether a line is as long as the canonical form of all that was decoded from it.
 
     Then two readers can't understand it differently. The canonical form has each member once and

@@ -1,8 +1,9 @@
 """The sources that are collected: files, standard input, LangSmith's CSV files and database."""
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -10,14 +11,15 @@ from typing import BinaryIO, cast
 
 from airgap import marking
 from airgap.catalog import Catalog
-from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, tables
+from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, quickrows, tables
 from airgap.collect.payloads import Rules
 from airgap.collect.quick import Quick
-from airgap.collect.tables import Row, Skipped, Table
+from airgap.collect.quickrows import QuickRows
+from airgap.collect.tables import Field, Row, Skipped, Table
 from airgap.errors import UsageError
 from airgap.home import Home
 from airgap.outbox import Outbox
-from airgap.sightings import Shown, Sighting
+from airgap.sightings import Shown
 from airgap.text import plural, printable
 
 _START = 64 * 1024
@@ -119,7 +121,7 @@ class Reader:
         made.sightings = self._rows_of(database, made)
         return made
 
-    def _rows_of(self, database: postgres.Langsmith, made: Source) -> Iterator[Sighting]:
+    def _rows_of(self, database: postgres.Langsmith, made: Source) -> Iterator[Shown]:
         with database.transaction():
             there = {name: database.columns(table) for name, table in self.tables.items()}
             chosen = [
@@ -144,10 +146,19 @@ class Reader:
             for table in chosen:
                 columns = there[table.name] or {}
                 database.note_others(table, columns, made.skipped)
-                rows = database.rows(table, columns, self.reading.times)
+                rows = database.rows(
+                    table, columns, self.reading.times, partial(self._quick, table)
+                )
                 yield from self._not_held(
                     tables.sightings(rows, self.catalog, self.rules, made.skipped), made
                 )
+
+    def _quick(
+        self, table: Table, names: Sequence[str], held: Mapping[str, tuple[Field, str]]
+    ) -> QuickRows | None:
+        if self.quick is None:
+            return None
+        return quickrows.of_table(table, names, held, self.quick.forms, self.catalog, self.rules)
 
     def _note_unread(self, database: postgres.Langsmith, table: Table, made: Source) -> None:
         count = database.count(table)
@@ -157,9 +168,9 @@ class Reader:
                 f"documented for them. Ask LangChain; then --table {table.name}"
             )
 
-    def _not_held(self, found: Iterable[Sighting], made: Source) -> Iterator[Sighting]:
+    def _not_held(self, found: Iterable[Shown], made: Source) -> Iterator[Shown]:
         """Leave out rows of an export that this outbox did not make."""
-        unmarked = 0
+        unmarked, any_marked = 0, marking.any_marked(self.outbox)
         for sighting in found:
             row = sighting.row
             if row is None:
@@ -171,8 +182,10 @@ class Reader:
             if not is_part and not self.take_exported:
                 made.skipped.held += 1
                 continue
-            unmarked += is_part and marking.stands_unmarked(
-                self.outbox, row.table, row.row_id, row.backfill_id
+            unmarked += (
+                is_part
+                and any_marked
+                and marking.stands_unmarked(self.outbox, row.table, row.row_id, row.backfill_id)
             )
             yield sighting
         if unmarked:

@@ -15,7 +15,7 @@ from airgap import jsontext, timestamps
 from airgap.catalog import Catalog, JsonObject
 from airgap.collect.payloads import Rules, record_of
 from airgap.errors import InputRefusedError
-from airgap.sightings import Sighting, SourceRow
+from airgap.sightings import Plain, Shown, Sighting, SourceRow
 from airgap.text import printable
 
 Cell = str | datetime | None
@@ -24,7 +24,8 @@ Cell = str | datetime | None
 _STATE = re.compile(r"[a-z]{1,16}([_-][a-z]{1,16}){0,3}")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_ROW_ID = re.compile(rf"{_UUID.pattern}|[0-9]{{1,12}}")
+ROW_ID = re.compile(rf"{_UUID.pattern}|[0-9]{{1,12}}")
+"""By what a row is known again: a UUID or a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +180,12 @@ class Skipped:
 
 
 def sightings(
-    rows: Iterable[Row], catalog: Catalog, rules: Rules, skipped: Skipped
-) -> Iterator[Sighting]:
+    rows: Iterable[Row | Plain], catalog: Catalog, rules: Rules, skipped: Skipped
+) -> Iterator[Shown]:
     """Yield what the unreported rows become, each checked.
 
     Args:
-        rows: of one source.
+        rows: of one source; those that took the quick way are passed on.
         catalog: schemas and kinds.
         rules: the site's decisions.
         skipped: told what was not taken.
@@ -194,6 +195,9 @@ def sightings(
             not allowed; see ``payloads.record_of``.
     """
     for row in rows:
+        if isinstance(row, Plain):
+            yield row
+            continue
         if not _is_unreported(row, skipped):
             continue
         record = record_of(row.table.kind, payload_of(row), catalog, rules, where=row.where)
@@ -246,7 +250,7 @@ def _is_unreported(row: Row, skipped: Skipped) -> bool:
 def _source_row(row: Row) -> SourceRow:
     table = row.table
     identifier = row.cells.get(table.row_id)
-    if not isinstance(identifier, str) or not _ROW_ID.fullmatch(identifier):
+    if not isinstance(identifier, str) or not ROW_ID.fullmatch(identifier):
         raise InputRefusedError(
             f"a row of {table.name} has no id by which it is known again",
             where=row.where,

@@ -13,8 +13,8 @@ import argparse
 import contextlib
 import hashlib
 import io
+import itertools
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -280,25 +280,40 @@ def told(
             "peak": max(step["peak"] for step in together),
             "bytes": one["export"]["bytes"],
         }
-    lines = []
-    for step in ("bare", "collect", "export", "both"):
-        lines.append(
-            {
-                "kind": kind,
-                "source": name,
-                "step": step,
-                "rate": records / statistics.median(one[step]["seconds"] for one in rounds),
-                "ratio": statistics.median(
-                    one["bare"]["seconds"] / one[step]["seconds"] for one in rounds
-                ),
-                "processor_ratio": statistics.median(
-                    one["bare"]["processor"] / one[step]["processor"] for one in rounds
-                ),
-                "peak": max(one[step]["peak"] for one in rounds),
-                "bytes": rounds[0][step]["bytes"] / records,
-            }
-        )
-    return lines
+    return [
+        {
+            "kind": kind,
+            "source": name,
+            "step": step,
+            "rate": records / statistics.median(one[step]["seconds"] for one in rounds),
+            "ratio": against_bare(rounds, step, "seconds"),
+            "processor_ratio": against_bare(rounds, step, "processor"),
+            "peak": max(one[step]["peak"] for one in rounds),
+            "bytes": rounds[0][step]["bytes"] / records,
+        }
+        for step in ("bare", "collect", "export", "both")
+    ]
+
+
+def against_bare(rounds: list[dict[str, dict[str, float]]], step: str, figure: str) -> float:
+    """Return how many times of a step the bare loop would do in the step's time."""
+    return statistics.median(one["bare"][figure] / one[step][figure] for one in rounds)
+
+
+@contextlib.contextmanager
+def source_of(kind: str, name: str, records: int, server: Any) -> Iterator[str]:
+    """Make a source of so many records, and yield its path or URL."""
+    if name == "postgresql":
+        tags = json.dumps(TAGS)
+        server.execute(_FILL[kind].format(tags=tags, servers=SERVERS, records=records))
+        yield server.url
+        return
+    with tempfile.TemporaryDirectory(prefix="airgap-lines-") as root:
+        path = Path(root) / f"{kind}.jsonl"
+        with path.open("w", encoding="utf-8") as lines:
+            for number in range(records):
+                lines.write(json.dumps(request(kind, number), separators=(",", ":")) + "\n")
+        yield str(path)
 
 
 def main() -> None:
@@ -319,7 +334,8 @@ def main() -> None:
         return
     import postgres
 
-    found, sources = [], options.source or ["lines", "postgresql"]
+    found: list[dict[str, Any]] = []
+    sources = options.source or ["lines", "postgresql"]
     print(
         f"Python {platform.python_version()}, {options.records:,} records, median of {options.rounds}"
     )
@@ -327,44 +343,23 @@ def main() -> None:
         "| kind | source | step | records/s | against bare | processor | peak, MiB | bytes a record |\n"
         "|---|---|---|---:|---:|---:|---:|---:|"
     )
-    with (
-        contextlib.ExitStack() as stack,
-        tempfile.TemporaryDirectory(prefix="airgap-lines-") as root,
-    ):
+    with contextlib.ExitStack() as stack:
         server = None
+        if "postgresql" in sources and postgres.binaries() is None:
+            print("PostgreSQL is not installed, so it is left out", file=sys.stderr)
+            sources.remove("postgresql")
         if "postgresql" in sources:
-            if postgres.binaries() is None:
-                print("PostgreSQL is not installed, so it is left out", file=sys.stderr)
-                sources = [one for one in sources if one != "postgresql"]
-            else:
-                server = stack.enter_context(postgres.running())
-        for kind in options.kind or KINDS:
-            for name in sources:
-                if name == "lines":
-                    path = Path(root) / f"{kind}.jsonl"
-                    with path.open("w", encoding="utf-8") as lines:
-                        for number in range(options.records):
-                            made = json.dumps(request(kind, number), separators=(",", ":"))
-                            lines.write(made + "\n")
-                    source = str(path)
-                else:
-                    assert server is not None
-                    fill = _FILL[kind].format(
-                        tags=json.dumps(TAGS), servers=SERVERS, records=options.records
-                    )
-                    server.execute(fill)
-                    source = server.url
-                for line in told(
-                    kind, name, options.records, measured(kind, source, options.rounds)
-                ):
-                    found.append(line)
-                    print(
-                        f"| {kind} | {name} | {line['step']} | {line['rate']:,.0f} |"
-                        f" {line['ratio']:.2f} | {line['processor_ratio']:.2f} | {line['peak']:.0f} | {line['bytes']:.1f} |",
-                        flush=True,
-                    )
-                if name == "lines":
-                    os.unlink(source)
+            server = stack.enter_context(postgres.running())
+        for kind, name in itertools.product(options.kind or KINDS, sources):
+            with source_of(kind, name, options.records, server) as source:
+                lines = told(kind, name, options.records, measured(kind, source, options.rounds))
+            found += lines
+            for line in lines:
+                print(
+                    f"| {kind} | {name} | {line['step']} | {line['rate']:,.0f} | {line['ratio']:.2f}"
+                    f" | {line['processor_ratio']:.2f} | {line['peak']:.0f} | {line['bytes']:.1f} |",
+                    flush=True,
+                )
     if options.json:
         options.json.write_text(json.dumps(found))
 

@@ -62,3 +62,24 @@ def test_the_benchmark_of_starting_up_measures_every_command_beside_an_empty_pyt
     assert next(iter(found)) == "python -c pass"
     assert {"airgap --help", "airgap verify BUNDLE"} <= found.keys()
     assert all(f"`{name}`" in done.stdout for name in found)
+
+
+def test_the_benchmark_of_exporting_measures_each_step_from_each_source(tmp_path):
+    figures = tmp_path / "figures.json"
+    script = REPOSITORY / "tests" / "benchmarks" / "export.py"
+    done = subprocess.run(
+        [sys.executable, script, "--records", "60", "--rounds", "1", "--source", "lines", "--json", figures],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {(f["kind"], f["step"]): f for f in json.loads(figures.read_text())}
+    assert set(found) == {
+        (kind, step)
+        for kind in ("usage_report", "trace_transactions")
+        for step in ("bare", "collect", "export", "both")
+    }
+    assert all(f["rate"] > 0 and f["ratio"] > 0 and f["peak"] > 10 for f in found.values())
+    assert found["usage_report", "export"]["bytes"] > 0

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from support import API_KEY, LICENSE, SOURCE, report, transaction
 
 from airgap import batches, catalog, credentials, home, jsontext, timestamps
 from airgap.collect import jsonfiles
+from airgap.collect import postgres as postgres_source
 from airgap.collect.payloads import record_of
 from airgap.collect.quick import Quick
 from airgap.collecting import Collecting, Order
@@ -78,7 +80,15 @@ REPORTS = st.builds(
             "from_timestamp": TIMES,
             "to_timestamp": TIMES,
             "license": st.sampled_from(
-                [LICENSE, "lcl_EXAMPLE_of_another", None, 7, "short", 'q"u\\ote-key']
+                [
+                    LICENSE,
+                    "lcl_EXAMPLE_of_another",
+                    None,
+                    7,
+                    "made-up-key-1",
+                    "short",
+                    'q"u\\ote-key',
+                ]
             ),
             "license_key": st.sampled_from([LICENSE, None]),
             "tags": st.dictionaries(
@@ -278,6 +288,55 @@ def same_rows_both_ways(sources, size):
             assert state(quick) == state(exact)
         exact.close()
         quick.close()
+
+
+ODD_ROWS = [
+    "UPDATE remote_metrics SET measures = '{\"langgraph.platform.runs\": 1.5}' WHERE id = md5('metric 3')::uuid",
+    'UPDATE remote_metrics SET measures = \'{"langgraph.platform.runs": 1e2, "unknown": 0}\'',
+    "UPDATE remote_metrics SET measures = '{\"langgraph.platform.runs\": 99999999999999999999}'",
+    'UPDATE remote_metrics SET tags = \'{"langgraph.platform.host": "a@example.com"}\'',
+    "UPDATE remote_metrics SET tags = '{\"langgraph.platform.host\": 1}', logs = '[1]'",
+    "UPDATE remote_metrics SET to_timestamp = 'infinity' WHERE id = md5('metric 4')::uuid",
+    'UPDATE remote_metrics SET logs = NULL, tags = \'{"langgraph.platform.host": "Gr\\u00f6\\u00dfe "}\'',
+    "UPDATE remote_metrics SET from_timestamp = '0001-01-01 00:00:00+00', to_timestamp = '2026-01-01 00:00:00.1+00'",
+    "UPDATE trace_count_transactions SET trace_count = -1 WHERE id = md5('transaction 7')::uuid",
+    "UPDATE trace_count_transactions SET session_id = NULL, transaction_type = 'x' || repeat('y', 60)",
+    "UPDATE trace_count_transactions SET transaction_type = '4111 1111 1111 1111'",
+    "UPDATE trace_count_transactions SET backfill_id = id, status = 'todo' WHERE trace_count < 20",
+    'ALTER TABLE remote_metrics ALTER measures TYPE json USING \'{"langgraph.platform.runs":1,"langgraph.platform.runs":2}\'',
+    "ALTER TABLE remote_metrics ALTER from_timestamp TYPE timestamp",
+]
+
+
+@pytest.mark.parametrize("change", ["SELECT 1", *ODD_ROWS])
+def test_rows_of_the_database_taken_the_quick_way_are_those_of_the_exact_way(
+    tmp_path, postgres, change
+):
+    postgres.fill(transactions=60, metrics=40, snapshots=5)
+    postgres.execute(change)
+    try:
+        found = []
+        for way in ("quick", "exact"):
+            isolated = home.create(tmp_path / way, "isolated", SOURCE)
+            with Collecting(isolated, SCHEMAS, ORDER, lambda: NOW) as collecting:
+                if way == "exact":
+                    collecting.reader = replace(collecting.reader, quick=None)
+                takes = [told(lambda c=collecting: c.take(postgres.url).found) for _ in range(2)]
+                found.append((takes, state(collecting.outbox)))
+        assert found[0] == found[1]
+    finally:
+        postgres.execute("""
+            ALTER TABLE remote_metrics ALTER measures TYPE jsonb USING '{}';
+            ALTER TABLE remote_metrics ALTER from_timestamp TYPE timestamptz;
+        """)
+
+
+def test_plain_rows_of_the_database_take_the_quick_way(tmp_path, postgres, monkeypatch):
+    postgres.fill(transactions=6, metrics=4, snapshots=2, status="pending")
+    monkeypatch.setattr(postgres_source, "parse_time", None)
+    isolated = home.create(tmp_path / "home", "isolated", SOURCE)
+    with Collecting(isolated, SCHEMAS, ORDER, lambda: NOW) as collecting:
+        assert collecting.take(postgres.url).found.new.records == 12
 
 
 @pytest.mark.parametrize("value", [report(1), transaction(1), {"license": LICENSE}])
