@@ -80,8 +80,8 @@ class QuickRows:
         if row_id is None or mark is not None or not ROW_ID.fullmatch(row_id):
             return None
         payload: JsonObject = {}
-        for name, position, convert, absent in self._fields:
-            cell = None if position is None else cells[position]
+        for name, column, convert, absent in self._fields:
+            cell = None if column is None else cells[column]
             value = absent if cell is None else convert(cell)
             if value is _MISSING:
                 return None
