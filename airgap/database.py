@@ -1,13 +1,16 @@
 """SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
 from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
+
+Upgrade = str | Callable[[sqlite3.Connection], None]
+"""What makes a layout of the one before, within a transaction."""
 
 
 class Database:
@@ -18,7 +21,8 @@ class Database:
         layout: statements that make an empty database.
         version: number of that layout.
         application: four letters that tell an outbox from a ledger (SQLite's application_id).
-        upgrades: per older layout, the statements that make the next one of it.
+        upgrades: per older layout, the statements or the function that make the next one of it.
+        unmarked: the newest layout that does not say which application it is of; 0: every one says.
 
     Raises:
         UsageError: another version of airgap made it, or it is something else.
@@ -33,7 +37,8 @@ class Database:
         version: int,
         *,
         application: str,
-        upgrades: Mapping[int, str] = MappingProxyType({}),
+        upgrades: Mapping[int, Upgrade] = MappingProxyType({}),
+        unmarked: int = 0,
     ) -> None:
         self.path = path
         self._application = int.from_bytes(application.encode())
@@ -42,12 +47,14 @@ class Database:
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
             )
         try:
-            self._prepare(layout, version, upgrades)
+            self._prepare(layout, version, upgrades, unmarked)
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, layout: str, version: int, upgrades: Mapping[int, str]) -> None:
+    def _prepare(
+        self, layout: str, version: int, upgrades: Mapping[int, Upgrade], unmarked: int
+    ) -> None:
         with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
@@ -55,7 +62,8 @@ class Database:
             self.path.chmod(0o600)
             found = self._version()
             whose = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
-        if found and whose != self._application:
+        is_unmarked = found <= unmarked and whose == 0
+        if found and whose != self._application and not is_unmarked:
             raise UsageError(
                 "this database is not of the sort that is needed here",
                 where=str(self.path),
@@ -67,11 +75,11 @@ class Database:
             found = self._version()
             if found == 0:
                 self._run(layout)
-                self.connection.execute(f"PRAGMA application_id = {self._application}")
                 found = version
             while found in upgrades and found < version:
                 self._run(upgrades[found])
                 found += 1
+            self.connection.execute(f"PRAGMA application_id = {self._application}")
             self.connection.execute(f"PRAGMA user_version = {found}")
             if found != version:
                 raise UsageError(
@@ -82,7 +90,10 @@ class Database:
                     hint="use the airgap release that made it, or a newer one",
                 )
 
-    def _run(self, statements: str) -> None:
+    def _run(self, statements: Upgrade) -> None:
+        if not isinstance(statements, str):
+            statements(self.connection)
+            return
         for statement in statements.split(";\n"):
             self.connection.execute(statement)
 

@@ -9,6 +9,7 @@ takes a confirmed record's payload away and leaves its id, so that it is never c
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,107 +18,14 @@ from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database
 from airgap.errors import DamagedError
+from airgap.outbox_layout import APPLICATION, LAYOUT, SOURCES, VERSION, from_first
 from airgap.records import KindTotal, Record, Totals, note_window
 from airgap.text import printable
 from airgap.windows import Coverage, Covered, Timeline, from_json, micros, to_json
 
-_VERSION = 3
-LAYOUTS = (2, _VERSION)
-"""Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
 _BATCH = 1000
 _CACHE = 64 * 1024**2
 """Most bytes of the file that are held in memory."""
-APPLICATION = "aout"
-"""What tells an outbox from other databases; see ``Database``."""
-_SOURCES = """\
-CREATE TABLE source_row (
-    table_name TEXT NOT NULL,
-    row_id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    counted BLOB NOT NULL,
-    backfill_id TEXT,
-    marked_at TEXT,
-    sent_at TEXT,
-    PRIMARY KEY (table_name, row_id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX source_row_number ON source_row (number);
-CREATE TABLE pseudonymised (
-    known_as BLOB PRIMARY KEY,
-    number INTEGER NOT NULL,
-    names TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX pseudonymised_number ON pseudonymised (number);
-CREATE TABLE captured (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    dialect TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    server BLOB NOT NULL,
-    start TEXT NOT NULL,
-    finish TEXT NOT NULL,
-    reported BLOB NOT NULL,
-    pseudonymised TEXT NOT NULL,
-    taken BLOB,
-    received_at TEXT NOT NULL
-) STRICT;
-CREATE INDEX captured_start ON captured (start)
-"""
-_LAYOUT = """
-CREATE TABLE record (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    dialect TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    occurrence INTEGER NOT NULL,
-    payload BLOB,
-    lasting BLOB NOT NULL,
-    outcome TEXT CHECK (outcome IN ('delivered', 'dead', 'in_doubt', 'waiting')),
-    collected_at TEXT NOT NULL
-) STRICT;
-CREATE TABLE bundle (
-    sequence INTEGER PRIMARY KEY,
-    bundle_id TEXT NOT NULL UNIQUE,
-    file_name TEXT NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    created_at TEXT NOT NULL,
-    manifest BLOB,
-    covered TEXT NOT NULL,
-    used TEXT NOT NULL,
-    written_to TEXT,
-    written_at TEXT,
-    pruned_at TEXT
-) STRICT;
-CREATE TABLE known_window (
-    kind TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    windows BLOB NOT NULL,
-    PRIMARY KEY (kind, credential)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE void_bundle (
-    bundle_id TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    manifest BLOB NOT NULL,
-    written_to TEXT,
-    voided_at TEXT NOT NULL
-) STRICT;
-CREATE TABLE proven (
-    sequence INTEGER PRIMARY KEY,
-    bundle_id TEXT NOT NULL
-) STRICT;
-CREATE TABLE receipt (
-    receipt_id TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL REFERENCES bundle,
-    number INTEGER NOT NULL,
-    previous TEXT,
-    importer TEXT NOT NULL,
-    outcomes TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    applied_at TEXT NOT NULL,
-    proof TEXT NOT NULL CHECK (proof IN ('receipt', 'code'))
-) STRICT;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +84,12 @@ class Outbox:
         self.source = source
         self.catalog = catalog
         self.database = Database(
-            path, _LAYOUT + _SOURCES, _VERSION, application=APPLICATION, upgrades={2: _SOURCES}
+            path,
+            LAYOUT,
+            VERSION,
+            application=APPLICATION,
+            upgrades={1: partial(from_first, catalog=catalog), 2: SOURCES},
+            unmarked=1,
         )
         self._connection = self.database.connection
         # Ids come in no order: with the default of 2 MB each page of their index is read and written

@@ -187,7 +187,9 @@ def _judged(
             cure="the next command makes its tables; if it should hold something, restore it from a copy",
         )
         return
-    if whose != int.from_bytes(application.encode()):
+    # The first layout says nothing of whose it is.
+    is_unmarked = whose == 0 and layout == 1 and 1 in layouts
+    if whose != int.from_bytes(application.encode()) and not is_unmarked:
         yield wrong(
             "database.layout",
             f"this database is no {what}",
@@ -232,9 +234,9 @@ def _newest(connection: sqlite3.Connection, path: Path, receipts: list[str]) -> 
 def _known(home: Home) -> tuple[str, str, tuple[int, ...]]:
     """Return what the database is, its four letters, and the layouts that can be used, oldest first."""
     if home.side == "isolated":
-        from airgap import outbox
+        from airgap import outbox_layout
 
-        return "outbox", outbox.APPLICATION, outbox.LAYOUTS
+        return "outbox", outbox_layout.APPLICATION, outbox_layout.LAYOUTS
     from airgap.replay import ledger_layout
 
     return "ledger", ledger_layout.APPLICATION, (ledger_layout.VERSION,)

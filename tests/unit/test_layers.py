@@ -40,6 +40,7 @@ LAYERS = [
         "airgap.audit",
     ),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
+    ("airgap.outbox_layout",),
     ("airgap.outbox", "airgap.review"),
     ("airgap.batches",),
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
@@ -54,6 +55,7 @@ LAYERS = [
 ]
 ISOLATED = {
     "airgap.outbox",
+    "airgap.outbox_layout",
     "airgap.batches",
     "airgap.captured",
     "airgap.collecting",
