@@ -265,8 +265,9 @@ class Batches:
 
     def _id(self, one: Plain) -> bytes:
         kind = one.kind
-        identity = "" if kind.identity is None else str(one.payload[kind.identity])
-        return self._ids.of(kind, one.dialect, one.credential, one.canonical, identity)
+        if kind.identity is None:
+            return self._ids.of_content(kind, one.dialect, one.credential, one.canonical)
+        return self._ids.of_identity(kind, str(one.payload[kind.identity]))
 
     def _first(self, statement: str) -> int:
         row = self._connection.execute(statement).fetchone()

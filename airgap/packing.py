@@ -70,8 +70,8 @@ class Packing:
 
     def _put_all(self, batch: Sequence[StoredRecord]) -> bool:
         """Put in a batch, or nothing of it where a bound may be near or something is odd."""
-        size = sum(len(one.payload) + 1024 for one in batch)
-        largest = max(len(one.payload) for one in batch)
+        payloads = [one.payload for one in batch]
+        size, largest = sum(map(len, payloads)) + 1024 * len(batch), max(map(len, payloads))
         if self._writer.size_at_most + size + size // 64 + 65_536 + 4 * largest > self._max_size:
             return False
         try:
@@ -79,45 +79,45 @@ class Packing:
         except ValueError:
             return False
         totals, contents = Totals(), self._contents
-        used = [totals.add_all(kind, (f.counts for _, f in several)) for kind, several in found]
+        used = [totals.add_all(kind, (f[0] for f in facts)) for kind, _, facts in found]
         totals.merge(contents.totals)
         credentials = {one.credential for one in batch} | contents.credentials
         allowed = contents.allowed.union(
-            f"{kind.name}/{name}"
-            for kind, several in found
-            for _, f in several
-            for name in f.unknown
+            f"{kind.name}/{name}" for kind, _, facts in found for f in facts for name in f[2]
         )
         if max(len(credentials), len(allowed)) > _FEW_NAMES or _is_near_full(totals):
             return False
         contents.totals, contents.credentials, contents.allowed = totals, credentials, allowed
-        for (kind, several), counts in zip(found, used, strict=True):
-            self._note(kind, several, counts)
-        for one in batch:
-            self._writer.add_encoded(self._start(one) + one.payload)
+        for (kind, several, facts), counts in zip(found, used, strict=True):
+            self._note(kind, several, facts, counts)
+        self._writer.add_all([self._start(*one[1:5]) + one[5] for one in batch])
         return True
 
     def _facts(
         self, batch: Sequence[StoredRecord]
-    ) -> list[tuple[Kind, list[tuple[StoredRecord, Facts]]]]:
+    ) -> list[tuple[Kind, list[StoredRecord], list[Facts]]]:
         by_kind: dict[str, list[StoredRecord]] = {}
         for one in batch:
             by_kind.setdefault(one.kind, []).append(one)
-        found: list[tuple[Kind, list[tuple[StoredRecord, Facts]]]] = []
+        found: list[tuple[Kind, list[StoredRecord], list[Facts]]] = []
         for name, several in by_kind.items():
             kind = self._catalog.kind(name)
-            facts = self._reader.read(kind, [one.payload for one in several])
-            found.append((kind, list(zip(several, facts, strict=True))))
+            facts = list(self._reader.read(kind, [one.payload for one in several]))
+            found.append((kind, several, facts))
         return found
 
     def _note(
-        self, kind: Kind, several: Sequence[tuple[StoredRecord, Facts]], used: Sequence[bool]
+        self,
+        kind: Kind,
+        several: Sequence[StoredRecord],
+        facts: Sequence[Facts],
+        used: Sequence[bool],
     ) -> None:
         """Tell period and timeline the windows of records of a kind that has them."""
         found = [
-            (one.credential, facts.window, counts)
-            for (one, facts), counts in zip(several, used, strict=True)
-            if facts.window is not None
+            (one.credential, window, counts)
+            for one, (_, window, _), counts in zip(several, facts, used, strict=True)
+            if window is not None
         ]
         if not found:
             return
@@ -126,9 +126,9 @@ class Packing:
         highest = max(max(window) for _, window, _ in found)
         self._contents.period.add(windows.instant(lowest), windows.instant(highest))
 
-    def _start(self, one: StoredRecord) -> bytes:
+    def _start(self, kind: str, dialect: str, credential: str, occurrence: int) -> bytes:
         """Return a record's encoding up to its payload."""
-        key = (one.kind, one.dialect, one.credential, one.occurrence)
+        key = (kind, dialect, credential, occurrence)
         found = self._starts.get(key)
         if found is None:
             # An empty payload is one byte, the last.

@@ -102,6 +102,8 @@ _ISSUERS: tuple[tuple[str, str, Iterable[int]], ...] = (
     ("9792", "9792", (16,)),
     ("9860", "9860", (16,)),
 )
+_SHAPE = bytes.maketrans(b"123456789 ", b"000000000-")
+"""Makes each digit a 0 and each space a hyphen."""
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
@@ -214,6 +216,10 @@ def _has_address(text: bytes) -> bool:
 
 
 def _has_card(text: bytes) -> bool:
+    # Each form has 13 digits in one piece, or four on each side of a space or hyphen.
+    shape = text.translate(_SHAPE)
+    if b"0000000000000" not in shape and b"0000-0000" not in shape:
+        return False
     for start in _CARD_START.finditer(text):
         for form in _CARD_FORMS:
             match = form.match(text, start.start())

@@ -101,31 +101,32 @@ class RecordIds:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._starts: dict[tuple[str, str, str], bytes] = {}
+        self._contents: dict[tuple[str, str, str], bytes] = {}
+        self._identities: dict[str, bytes] = {}
 
-    def of(self, kind: Kind, dialect: str, credential: str, payload: bytes, identity: str) -> bytes:
-        """Return a record's id.
+    def of_content(self, kind: Kind, dialect: str, credential: str, payload: bytes) -> bytes:
+        """Return the id of a record without an identity.
 
         Args:
             kind: its kind.
             dialect: its dialect.
             credential: fingerprint of its credential.
             payload: its payload's canonical JSON.
-            identity: its identity, of kinds that have one.
         """
-        if kind.identity is not None:
-            dialect, credential = "", ""
-            payload = jsontext.canonical(identity.lower())
-        key = (kind.name, dialect, credential)
-        start = self._starts.get(key)
+        start = self._contents.get((kind.name, dialect, credential))
         if start is None:
-            named = [_ID_TAG, self._source, kind.name]
-            if kind.identity is None:
-                start = jsontext.canonical([*named, dialect, credential, 0])[:-1] + b","
-            else:
-                start = jsontext.canonical(named)[:-1] + b","
-            self._starts[key] = start
+            around = [_ID_TAG, self._source, kind.name, dialect, credential, 0]
+            start = jsontext.canonical(around)[:-1] + b","
+            self._contents[kind.name, dialect, credential] = start
         return sha256(start + payload + b"]").digest()[:16]
+
+    def of_identity(self, kind: Kind, identity: str) -> bytes:
+        """Return the id of a record of a kind whose records have identities."""
+        start = self._identities.get(kind.name)
+        if start is None:
+            start = jsontext.canonical([_ID_TAG, self._source, kind.name])[:-1] + b","
+            self._identities[kind.name] = start
+        return sha256(start + jsontext.canonical(identity.lower()) + b"]").digest()[:16]
 
 
 def lasting_digest(record: Record, kind: Kind) -> bytes:

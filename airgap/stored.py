@@ -4,7 +4,7 @@ Payloads are as this program encoded them and kept them on its own disk, so no b
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
@@ -14,18 +14,10 @@ from airgap.windows import Moments, Window
 _MOST_KEPT = 4096
 
 
-class Facts(NamedTuple):
-    """What there is to know of a record for a manifest.
-
-    Args:
-        counts: the fields that are added up.
-        window: of kinds with one: start and end as they are said, in microseconds since 1970.
-        unknown: names in open maps that the schema does not list, as ``Kind.unknown_names``.
-    """
-
-    counts: JsonObject
-    window: Window | None
-    unknown: tuple[str, ...]
+Facts = tuple[JsonObject, Window | None, tuple[str, ...]]
+"""What there is to know of a record for a manifest: the fields that are added up; of kinds with one, its
+window, start and end as they are said, in microseconds since 1970; and the names in open maps that the
+schema does not list, as ``Kind.unknown_names``."""
 
 
 def counted(kind: Kind, payloads: Sequence[bytes]) -> Iterator[JsonObject]:
@@ -80,7 +72,7 @@ class FactsReader:
                     self._moments.of(found[kind.period[0]]),
                     self._moments.of(found[kind.period[1]]),
                 )
-            yield Facts(found, window, unknown)
+            yield found, window, unknown
 
     def _names(self, kind: Kind, name: str, encoded: bytes) -> tuple[str, ...]:
         key = (kind.name, name, encoded)

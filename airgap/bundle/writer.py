@@ -1,6 +1,6 @@
 """Write a bundle or a receipt in one pass with bounded memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, BinaryIO
 
@@ -69,22 +69,24 @@ class Writer:
         Raises:
             InputRefusedError: it is larger than ``limits.MAX_RECORD_SIZE``.
         """
-        self.add_encoded(codec.encode(element))
+        self.add_all([codec.encode(element)])
 
-    def add_encoded(self, data: bytes) -> None:
-        """Add one element of which the encoding is at hand; see ``add``."""
-        if len(data) > limits.MAX_RECORD_SIZE:
-            raise InputRefusedError(
-                "a record is too large",
-                expected=f"at most {limits.MAX_RECORD_SIZE} bytes",
-                found=str(len(data)),
-            )
-        # A full chunk is kept back until another element comes: sealing marks the last one.
-        if self._pending_size >= self._header.chunk_size:
-            self._close_chunk(last=False)
-        self._pending.append(data)
-        self._pending_size += len(data)
-        self.records += 1
+    def add_all(self, encoded: Sequence[bytes]) -> None:
+        """Add elements of which the encoding is at hand; see ``add``."""
+        target = self._header.chunk_size
+        for data in encoded:
+            if len(data) > limits.MAX_RECORD_SIZE:
+                raise InputRefusedError(
+                    "a record is too large",
+                    expected=f"at most {limits.MAX_RECORD_SIZE} bytes",
+                    found=str(len(data)),
+                )
+            # A full chunk is kept back until another element comes: sealing marks the last one.
+            if self._pending_size >= target:
+                self._close_chunk(last=False)
+            self._pending.append(data)
+            self._pending_size += len(data)
+        self.records += len(encoded)
 
     def finish(self, fields: Mapping[str, Any], signers: list[Signer]) -> Envelope:
         """Write envelope and footer.
