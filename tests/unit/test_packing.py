@@ -63,7 +63,7 @@ def packed(held, first, max_size):
     last = Packing(writer, contents, held, SCHEMAS, max_size).run(first)
     writer.finish(bundle_fields(**contents.as_map(SCHEMAS)), [KEY.sign])
     line = contents.timeline
-    noted = line.covered(), line.used(), line.overlapping, line.backwards, line.newest, line.known()
+    noted = line.covered(), line.used(), line.overlapping, line.backwards, line.newest, sorted(line.known())
     return stream.getvalue(), last, noted
 
 
@@ -90,6 +90,30 @@ def test_batches_give_the_bytes_and_the_windows_that_one_by_one_gives(values, si
             assert batches[1] >= first
             first = batches[1] + 1
         held.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "last"),
+    [
+        (
+            [
+                report(MAX_INTEGER // 3, hour, measures={"odd": MAX_INTEGER // 2 + 1})
+                for hour in range(3)
+            ],
+            1,
+        ),
+        ([report(1, license=f"lcl_EXAMPLE_{n:04d}") for n in range(1030)], 1024),
+    ],
+    ids=["a sum that would not fit", "more credentials than a manifest lists"],
+)
+def test_a_bundle_ends_before_its_manifest_could_not_say_what_is_in_it(tmp_path, values, last):
+    held = Outbox(tmp_path / "outbox.sqlite", SOURCE, SCHEMAS)
+    found = [
+        one for value in values for one in records_of(value, b"", SCHEMAS, RULES, where="test")
+    ]
+    collect(held, map(Sighting.of, found), NOW)
+    assert packed(held, 1, 10**8)[1] == last
+    held.close()
 
 
 def test_a_batch_goes_in_at_once_as_long_as_no_bound_is_near(tmp_path, monkeypatch):

@@ -350,6 +350,47 @@ def test_what_is_documented_takes_the_quick_way(value, separators, end):
     assert made.credential == credentials.fingerprint("license", LICENSE)
 
 
+PLAIN = json.dumps(report(1), separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        PLAIN.replace('"logs":[]', '"logs":[],"logs":[]'),
+        PLAIN.replace(
+            '"langgraph.platform.runs":1', '"langgraph.platform.runs":5,"langgraph.platform.runs":1'
+        ),
+        PLAIN.replace('"license"', '"license":"another-key","license"'),
+        PLAIN.replace(":1,", ":1.0,"),
+        PLAIN.replace(":1,", ":1e0,"),
+        PLAIN.replace(":1,", ":-0,"),
+        PLAIN.replace(":1,", ":18446744073709551617,"),
+        PLAIN.replace("enterprise", "a@example.com"),
+        PLAIN.replace("enterprise", "lsv2_pt_EXAMPLE_another"),
+        PLAIN.replace(LICENSE, "made-up-key-1").replace("enterprise", "of made-up-key-1"),
+        PLAIN.replace("self-hosted", "4111 1111 1111 1111"),
+        PLAIN.replace("langgraph.platform.plan", "unknown"),
+        PLAIN.replace("2026-01-06T00:00:00Z", "0001-01-01T00:00:00+00:01"),
+        PLAIN.replace("2026-01-06T00:00:00Z", "2026-01-06T00:00:60Z"),
+        PLAIN.replace("{", '{"more":1,', 1),
+        PLAIN.replace('"logs":[]', '"logs":["line"]'),
+        PLAIN.replace(LICENSE, "short"),
+        PLAIN.replace('"license"', '"license_key":"another-key","license"'),
+    ],
+)
+def test_what_is_not_plain_never_takes_the_quick_way(line):
+    assert line != PLAIN
+    quick = Quick(SCHEMAS, RULES)
+    assert quick.read(PLAIN.encode() + b"\n") is not None
+    assert quick.read(line.encode() + b"\n") is None
+
+
+@pytest.mark.parametrize("text", ["\\u0065nterprise", "enterpris\\u0065", "enter\\/prise"])
+def test_a_line_with_needless_escapes_takes_the_exact_way(text):
+    line = PLAIN.replace("enterprise", text)
+    assert Quick(SCHEMAS, RULES).read(line.encode() + b"\n") is None
+
+
 def test_no_pattern_of_a_credential_reaches_from_one_text_into_another():
     # Texts are searched one at a time, so what is between them must not be part of a match.
     for pattern in SCHEMAS.credential_patterns.values():
