@@ -169,8 +169,11 @@ class Collecting:
         return Read(source, found, tuple(odd))
 
     def _noted(self, source: Source) -> Iterator[Shown]:
+        latest = None
         for one in source.sightings:
-            self.credentials.add(one.credential)
+            if one.credential is not latest:
+                latest = one.credential
+                self.credentials.add(latest)
             if isinstance(one, Plain):
                 yield one
             elif self._changed is not None:

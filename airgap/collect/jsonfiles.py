@@ -145,8 +145,8 @@ def _read_lines(
         # A last line without its end, or one that is too long, is the exact way's to judge.
         if quick is not None and line.endswith(b"\n") and len(line) <= MAX_INPUT_LINE:
             plain = quick.read(line)
-            if plain is not None:
-                yield plain
+            if plain:
+                yield from plain
                 continue
         where = f"{name}, line {number}"
         if len(line) > MAX_INPUT_LINE:

@@ -5,7 +5,7 @@ the same. It returns None wherever it is not sure of that, or where something is
 way looks again, and finds the words. A property test holds the two to each other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +41,8 @@ class Quick:
         self._secrets: dict[tuple[str, str], _Secret] = {}
         self.forms = Forms(catalog, rules)
 
-    def read(self, line: bytes) -> Plain | None:
-        """Return what a line shows, or None where the exact way has to look.
+    def read(self, line: bytes) -> Sequence[Plain]:
+        """Return what a line shows; nothing where the exact way has to look.
 
         Args:
             line: one line of JSON lines, with its end.
@@ -50,24 +50,42 @@ class Quick:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError:
-            return None
+            return ()
         shape = self._shape(value) if type(value) is dict else None
         if shape is None:
-            return None
+            return ()
         taken, needle, fingerprint = 0, None, shape.credential
         if shape.name is not None:
             secret = self._secret(shape, value.pop(shape.name))
             if secret is None:
-                return None
-            taken, needle, fingerprint = (
-                secret.length + bool(value),
-                secret.text,
-                secret.fingerprint,
+                return ()
+            taken, needle, fingerprint = secret.length, secret.text, secret.fingerprint
+        if shape.batch is None:
+            found = self._all((value,), shape, fingerprint)
+            taken += shape.name is not None and bool(value)
+        else:
+            found = self._all(value[shape.batch], shape, fingerprint)
+            # Braces, the list's name, colon and brackets, and the commas between its elements.
+            taken += 2 + len(orjson.dumps(shape.batch)) + 1 + 2 + len(found) - 1
+            taken += shape.name is not None
+        texts = [one.canonical for one in found]
+        if needle is not None and any(needle in text for text in texts):
+            return ()
+        return found if same_length(line, texts, taken) else ()
+
+    def _all(self, payloads: object, shape: "_Shape", credential: str) -> Sequence[Plain]:
+        """Return what payloads show; nothing unless each is a plain one of the shape's kind."""
+        found: list[Plain] = []
+        for payload in payloads if isinstance(payloads, list | tuple) else ():
+            made = (
+                self.forms.plain(shape.form, shape.dialect, credential, payload, None)
+                if type(payload) is dict
+                else None
             )
-        made = self.forms.plain(shape.form, shape.dialect, fingerprint, value, None)
-        if made is None or not same_length(line, made.canonical, taken):
-            return None
-        return None if needle is not None and needle in made.canonical else made
+            if made is None:
+                return ()
+            found.append(made)
+        return found
 
     def _shape(self, value: JsonObject) -> "_Shape | None":
         names = tuple(value)
@@ -91,20 +109,23 @@ class Quick:
         except InputRefusedError:
             return None
         form = self.forms.of(kind)
-        if form is None or kind.batch_field in value:
+        if form is None:
             return None
         named = [
             d
             for d in kind.dialects.values()
             if d.credential.location == "body" and d.credential.name in value
         ]
+        batch = kind.batch_field if kind.batch_field in value else None
+        if batch is not None and value.keys() - {d.credential.name for d in named} != {batch}:
+            return None
         if len(named) == 1:
             place = named[0].credential
-            return _Shape(form, named[0].name, "", place.name, place.type)
+            return _Shape(form, named[0].name, "", place.name, place.type, batch)
         default = None if named else whose(kind, self._rules)
         if default is None:
             return None
-        return _Shape(form, default[0].name, default[1], None, "")
+        return _Shape(form, default[0].name, default[1], None, "", batch)
 
     def _secret(self, shape: "_Shape", value: object) -> "_Secret | None":
         if type(value) is not str:
@@ -133,13 +154,18 @@ class Quick:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a body's names say: its kind, and where its credential is, or whose it is without one."""
+    """What a body's names say.
+
+    Its kind, where its credential is, or whose it is without one, and, of a body that is a list of
+    payloads, where that is.
+    """
 
     form: "Form"
     dialect: str
     credential: str
     name: str | None
     type: str
+    batch: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +325,7 @@ def _types(schema: Any) -> frozenset[str]:
     return frozenset([kinds] if isinstance(kinds, str) else kinds)
 
 
-def same_length(line: bytes, canonical: bytes, taken: int) -> bool:
+def same_length(line: bytes, canonical: Sequence[bytes], taken: int) -> bool:
     """Tell whether a line is as long as the canonical form of all that was decoded from it.
 
     Then two readers can't understand it differently. The canonical form has each member once and
@@ -310,11 +336,13 @@ def same_length(line: bytes, canonical: bytes, taken: int) -> bool:
 
     Args:
         line: a line of JSON, with its end.
-        canonical: the payload's canonical JSON.
-        taken: length of the credential's member, and of its comma.
+        canonical: the payloads' canonical JSON.
+        taken: length of all that stands around them.
     """
-    length = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n"))
+    length = len(line) - (2 if line.endswith(b"\r\n") else line.endswith(b"\n")) - taken
     spaces = line.count(b" ")
-    if spaces:
-        return length - spaces == len(canonical) - canonical.count(b" ") + taken
-    return length == len(canonical) + taken
+    for text in canonical:
+        length -= len(text)
+        if spaces:
+            length += text.count(b" ")
+    return length == spaces

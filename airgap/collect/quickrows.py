@@ -113,7 +113,7 @@ class QuickRows:
                 canonical = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
             except (orjson.JSONDecodeError, orjson.JSONEncodeError):
                 return _MISSING
-            if not same_length(text, canonical, 0):
+            if not same_length(text, (canonical,), 0):
                 return _MISSING
             if len(self._values) >= _MOST_KEPT:
                 self._values.clear()

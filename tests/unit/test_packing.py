@@ -63,7 +63,14 @@ def packed(held, first, max_size):
     last = Packing(writer, contents, held, SCHEMAS, max_size).run(first)
     writer.finish(bundle_fields(**contents.as_map(SCHEMAS)), [KEY.sign])
     line = contents.timeline
-    noted = line.covered(), line.used(), line.overlapping, line.backwards, line.newest, sorted(line.known())
+    noted = (
+        line.covered(),
+        line.used(),
+        line.overlapping,
+        line.backwards,
+        line.newest,
+        sorted(line.known()),
+    )
     return stream.getvalue(), last, noted
 
 

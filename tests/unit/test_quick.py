@@ -128,6 +128,10 @@ OTHERS = st.sampled_from(
     [
         {"license": LICENSE},
         {"license": LICENSE, "trace_transactions": [transaction(1), transaction(9)]},
+        {"trace_transactions": [transaction(2), transaction(2), transaction(3, status="x")]},
+        {"trace_transactions": [transaction(2), transaction(5, trace_count=-1)]},
+        {"license": None, "trace_transactions": [transaction(2)]},
+        {"trace_transactions": []},
         {"kind": "api_key_verification", "payload": {}, "headers": {"X-Api-Key": API_KEY}},
         {
             "license_key": LICENSE,
@@ -344,8 +348,7 @@ def test_plain_rows_of_the_database_take_the_quick_way(tmp_path, postgres, monke
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_what_is_documented_takes_the_quick_way(value, separators, end):
     line = json.dumps(value, separators=separators) + end
-    made = Quick(SCHEMAS, RULES).read(line.encode())
-    assert made is not None
+    [made] = Quick(SCHEMAS, RULES).read(line.encode())
     assert made.payload == {name: item for name, item in value.items() if name != "license"}
     assert made.credential == credentials.fingerprint("license", LICENSE)
 
@@ -381,14 +384,36 @@ PLAIN = json.dumps(report(1), separators=(",", ":"))
 def test_what_is_not_plain_never_takes_the_quick_way(line):
     assert line != PLAIN
     quick = Quick(SCHEMAS, RULES)
-    assert quick.read(PLAIN.encode() + b"\n") is not None
-    assert quick.read(line.encode() + b"\n") is None
+    assert quick.read(PLAIN.encode() + b"\n")
+    assert not quick.read(line.encode() + b"\n")
 
 
 @pytest.mark.parametrize("text", ["\\u0065nterprise", "enterpris\\u0065", "enter\\/prise"])
 def test_a_line_with_needless_escapes_takes_the_exact_way(text):
     line = PLAIN.replace("enterprise", text)
-    assert Quick(SCHEMAS, RULES).read(line.encode() + b"\n") is None
+    assert not Quick(SCHEMAS, RULES).read(line.encode() + b"\n")
+
+
+@pytest.mark.parametrize("key", [{"license": LICENSE}, {}])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_a_list_of_transactions_takes_the_quick_way_if_all_of_them_are_plain(key, separators):
+    quick, some = Quick(SCHEMAS, RULES), [transaction(n) for n in range(3)]
+
+    def read(items, **more):
+        value = {**key, "trace_transactions": items, **more}
+        return quick.read(json.dumps(value, separators=separators).encode() + b"\n")
+
+    assert [one.payload for one in read(some)] == some
+    assert [one.payload for one in read(some[:1])] == some[:1]
+    assert not read([])
+    assert not read([*some, transaction(4, trace_count=1.0)])
+    assert not read([*some, transaction(4, status="a@example.com")])
+    assert not read([*some, 1])
+    assert not read({"id": 1})
+    assert not read(some, more=1)
+    line = json.dumps({**key, "trace_transactions": some}, separators=separators)
+    for change in ('"trace_count"' + separators[1] + "9,", '"id"' + separators[1] + '"x",'):
+        assert not quick.read(line.replace('{"id"', "{" + change + '"id"', 1).encode() + b"\n")
 
 
 def test_no_pattern_of_a_credential_reaches_from_one_text_into_another():
