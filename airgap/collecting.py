@@ -112,7 +112,7 @@ class Collecting:
             frozenset(order.tables),
             order.take_exported,
             order.ask,
-            Quick(catalog, rules) if self._changed is None else None,
+            Quick(catalog, rules),
         )
 
     def __enter__(self) -> Self:
@@ -174,12 +174,11 @@ class Collecting:
             if one.credential is not latest:
                 latest = one.credential
                 self.credentials.add(latest)
-            if isinstance(one, Plain):
-                yield one
-            elif self._changed is not None:
-                yield self._changed.applied(one)
+            if self._changed is not None:
+                # What has a pseudonym is taken in one by one, and so is the rest of its source.
+                yield self._changed.applied(one.sighting() if isinstance(one, Plain) else one)
             else:
-                yield self._plain(one)
+                yield one if isinstance(one, Plain) else self._plain(one)
 
     def _plain(self, one: Sighting) -> Shown:
         plain = Plain.of(one, self.reader.catalog.kind(one.record.kind))

@@ -66,8 +66,8 @@ class Reader:
     named: frozenset[str]
     take_exported: bool
     ask: Callable[[str], str] | None
-    quick: Quick | None = None
-    """Reads what is plain; None where something is to have a pseudonym."""
+    quick: Quick | None
+    """Reads what is plain; None: everything takes the exact way."""
 
     def open(self, source: str) -> Source:
         """Return a source, ready to be read.
