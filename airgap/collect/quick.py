@@ -61,22 +61,23 @@ class Quick:
                 return ()
             taken, needle, fingerprint = secret.length, secret.text, secret.fingerprint
         if shape.batch is None:
-            found = self._all((value,), shape, fingerprint)
+            made = self.forms.plain(shape.form, shape.dialect, fingerprint, value, None)
+            if made is None or (needle is not None and needle in made.canonical):
+                return ()
             taken += shape.name is not None and bool(value)
-        else:
-            found = self._all(value[shape.batch], shape, fingerprint)
-            # Braces, the list's name, colon and brackets, and the commas between its elements.
-            taken += 2 + len(orjson.dumps(shape.batch)) + 1 + 2 + len(found) - 1
-            taken += shape.name is not None
+            return (made,) if same_length(line, (made.canonical,), taken) else ()
+        found = self._all(value[shape.batch], shape, fingerprint)
         texts = [one.canonical for one in found]
         if needle is not None and any(needle in text for text in texts):
             return ()
-        return found if same_length(line, texts, taken) else ()
+        # Braces, the list's name, colon and brackets, and the commas between its elements.
+        taken += 2 + len(orjson.dumps(shape.batch)) + 1 + 2 + len(found) - 1
+        return found if same_length(line, texts, taken + (shape.name is not None)) else ()
 
     def _all(self, payloads: object, shape: "_Shape", credential: str) -> Sequence[Plain]:
         """Return what payloads show; nothing unless each is a plain one of the shape's kind."""
         found: list[Plain] = []
-        for payload in payloads if isinstance(payloads, list | tuple) else ():
+        for payload in payloads if isinstance(payloads, list) else ():
             made = (
                 self.forms.plain(shape.form, shape.dialect, credential, payload, None)
                 if type(payload) is dict
