@@ -134,11 +134,23 @@ def find(data: bytes) -> str | None:
     Args:
         data: text in UTF-8, JSON, or protobuf.
     """
+    if _is_clear(data):
+        return None
     for text in _batches(_texts(data)):
         found = _search(text)
         if found is not None:
             return found
     return None
+
+
+def _is_clear(data: bytes) -> bool:
+    """Tell, without taking data apart, that nothing is in it; what is not clear has to be searched."""
+    # What is in a text is in the data, as it is or with escapes.
+    if b"@" in data or b"\\" in data or b"%" in data:
+        return False
+    # JSON has quotes around its texts, so a card in one is one in all of it; in protobuf a letter or
+    # digit that touches it may be a tag or a length.
+    return not _may_hold_card(data) or (_is_json(data) and not _has_card(data))
 
 
 def masked(text: str) -> str:
@@ -158,15 +170,20 @@ def _texts(data: bytes) -> Iterator[bytes]:
 
     JSON's strings are taken from the text itself, since a parser drops all but one of equal keys.
     """
-    if data.lstrip(b" \t\r\n")[:1] in (b"{", b"[", b'"'):
-        try:
-            orjson.loads(data)
-        except orjson.JSONDecodeError:
-            pass
-        else:
-            yield from (match[0][1:-1] for match in _JSON_STRING.finditer(data))
-            return
+    if _is_json(data):
+        yield from (match[0][1:-1] for match in _JSON_STRING.finditer(data))
+        return
     yield from wire.texts(data)
+
+
+def _is_json(data: bytes) -> bool:
+    if data.lstrip(b" \t\r\n")[:1] not in (b"{", b"[", b'"'):
+        return False
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _batches(texts: Iterable[bytes]) -> Iterator[bytes]:
@@ -216,9 +233,7 @@ def _has_address(text: bytes) -> bool:
 
 
 def _has_card(text: bytes) -> bool:
-    # Each form has 13 digits in one piece, or four on each side of a space or hyphen.
-    shape = text.translate(_SHAPE)
-    if b"0000000000000" not in shape and b"0000-0000" not in shape:
+    if not _may_hold_card(text):
         return False
     for start in _CARD_START.finditer(text):
         for form in _CARD_FORMS:
@@ -226,6 +241,12 @@ def _has_card(text: bytes) -> bool:
             if match and _is_card(match[0].translate(None, b" -").decode()):
                 return True
     return False
+
+
+def _may_hold_card(text: bytes) -> bool:
+    """Tell whether 13 digits stand in one piece, or four on each side of a space or hyphen."""
+    shape = text.translate(_SHAPE)
+    return b"0000000000000" in shape or b"0000-0000" in shape
 
 
 def _is_card(digits: str) -> bool:

@@ -364,3 +364,43 @@ def test_ids_and_numbers_that_are_all_digits_are_no_alarm_in_otlp(fields, schema
 def test_a_card_that_only_seems_to_be_an_id_is_refused(fields, schemas):
     with pytest.raises(InputRefusedError, match=CARD):
         collected(otlp(spans(**fields)), schemas)
+
+
+@pytest.mark.parametrize("form", privacy._CARD_FORMS)
+def test_every_form_of_a_card_is_seen_by_the_look_that_comes_first(form):
+    for card in (
+        "4111111111111",
+        "4111111111111111",
+        "4111 1111 1111 1",
+        "3782-822463-10005",
+        "3782 822463 10005",
+        "4111 1111 11111",
+        "6304000 0000000",
+        "630400 0000000000000",
+        "6759-6498-2643-8453-123",
+    ):
+        if form.fullmatch(card.encode()):
+            assert privacy._may_hold_card(b"x " + card.encode() + b" y")
+
+
+def test_what_comes_first_looks_at_data_without_taking_it_apart(monkeypatch):
+    monkeypatch.setattr(privacy, "_texts", None)
+    assert (
+        privacy.find(b'{"langgraph.platform.runs": 12, "at": "2026-01-06T00:00:00.123456Z"}')
+        is None
+    )
+    for data in (
+        b'{"a": "b@c.de"}',
+        b'{"a": "b\\u0040c.de"}',
+        b'{"a": "b%40c.de"}',
+        b'{"a": "4111 1111 1111 1111"}',
+    ):
+        with pytest.raises(TypeError):
+            privacy.find(data)
+
+
+def test_a_message_that_begins_as_json_does_is_searched_as_a_message():
+    # Field 4 with a card in it, whose tag is a quotation mark, and field 6 behind it, whose tag is a 2.
+    card = b"4111111111111111"
+    data = b'"' + bytes([len(card)]) + card + b"2\x01x"
+    assert privacy.find(data) == "a payment card number"
