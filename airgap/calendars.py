@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from airgap import windows
-from airgap.windows import Window
+from airgap.coverage import Window
 
 _DAY = 86_400 * 1_000_000
 _FEW_DAYS = timedelta(days=3)

@@ -6,7 +6,7 @@ from the checkout that the package is run from; never from anywhere else.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -188,6 +188,10 @@ class Catalog:
         for name in (*names, *(f"kinds/{kind}" for kind in self.kinds)):
             self.is_valid(name, None)
             self.problems(name, None)
+        self.all_pass("outcome", [])
+        for kind in self.kinds.values():
+            self.records_pass(kind, [], known_names=True)
+            self.records_pass(kind, [], known_names=False)
 
     @property
     def tables(self) -> Mapping[str, JsonObject]:
@@ -208,9 +212,38 @@ class Catalog:
 
     def is_valid(self, name: str, instance: object) -> bool:
         """Tell whether a value passes a schema; the fast validator decides."""
-        validator = self._fast.get(name)
+        return self._passes(name, lambda: self.schema(name), instance)
+
+    def all_pass(self, name: str, instances: list[Any]) -> bool:
+        """Tell whether each of many values passes a schema."""
+        return self._passes(f"{name} each", lambda: _each(self.schema(name)), instances)
+
+    def records_pass(self, kind: Kind, records: list[Any], *, known_names: bool) -> bool:
+        """Tell whether each of many values is a record whose payload passes the schema of a kind.
+
+        Args:
+            kind: the kind; whether the records say that they are of it is not looked at.
+            records: values as in ``record.schema.json``.
+            known_names: whether names that the kind's schema does not list fail, in maps that are
+                open to them.
+        """
+
+        def schema() -> JsonObject:
+            record, payload = self.schema("record"), self.schema(f"kinds/{kind.name}")
+            payload = {**payload, "properties": dict(payload["properties"])}
+            for field in kind.open_maps if known_names else ():
+                closed = {**payload["properties"][field], "additionalProperties": False}
+                # The names that are listed pass as names; a test holds the schemas to that.
+                closed.pop("propertyNames", None)
+                payload["properties"][field] = closed
+            return _each({**record, "properties": {**record["properties"], "payload": payload}})
+
+        return self._passes(f"{kind.name} {known_names}", schema, records)
+
+    def _passes(self, key: str, schema: Callable[[], JsonObject], instance: object) -> bool:
+        validator = self._fast.get(key)
         if validator is None:
-            validator = self._fast[name] = _fast_validator(self.schema(name))
+            validator = self._fast[key] = _fast_validator(schema())
         try:
             return bool(validator.is_valid(instance))
         except ValueError:
@@ -332,6 +365,10 @@ def load() -> Catalog:
         where=str(packaged),
         hint="install airgap again from a complete wheel or source archive",
     )
+
+
+def _each(schema: JsonObject) -> JsonObject:
+    return {"type": "array", "items": schema}
 
 
 def _fast_validator(schema: JsonObject) -> Any:

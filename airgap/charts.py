@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from airgap import pages
+from airgap.coverage import Window
 from airgap.pages import el
-from airgap.windows import Window, short
+from airgap.windows import short
 
 MINUTE = 60 * 1_000_000
 HOUR = 60 * MINUTE

@@ -11,6 +11,7 @@ from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.sealing import FILE_KEY_SIZE, Context, FileKey, Sealing
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
+from airgap.contents import Contents
 from airgap.errors import DamagedError, InputRefusedError, SequenceError, UsageError
 from airgap.files import written_whole
 from airgap.findings import Finding
@@ -136,7 +137,7 @@ class Maker:
         if self.seal is not None and self.no_usage is None:
             header, file_key = self.seal.begin(header, Context(outbox.source, sequence))
         with written_whole(self.home.folder("bundles") / name) as stream:
-            writer, contents = Writer(stream, header, file_key), verify.Contents()
+            writer, contents = Writer(stream, header, file_key), Contents()
             if self.no_usage is None:
                 last = Packing(writer, contents, outbox, self.catalog, max_size).run(first)
             writer.finish(

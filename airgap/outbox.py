@@ -16,12 +16,13 @@ from typing import NamedTuple
 from airgap import stored, timestamps
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
+from airgap.coverage import Coverage
 from airgap.database import Database
 from airgap.errors import DamagedError
 from airgap.outbox_layout import APPLICATION, LAYOUT, SOURCES, VERSION, from_first
 from airgap.records import KindTotal, Record, Totals, note_window
 from airgap.text import printable
-from airgap.windows import Coverage, Covered, Timeline, from_json, micros, to_json
+from airgap.windows import Covered, Timeline, from_json, micros, to_json
 
 _BATCH = 1000
 _CACHE = 64 * 1024**2

@@ -11,11 +11,11 @@ from airgap import windows
 from airgap.bundle import codec
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, Kind
+from airgap.contents import Contents
 from airgap.limits import MAX_INTEGER
 from airgap.outbox import Outbox, StoredRecord
 from airgap.records import Record, Totals
 from airgap.stored import Facts, FactsReader
-from airgap.verify import Contents
 
 _FEW_NAMES = 500
 _FEW_MEASURES = 2000

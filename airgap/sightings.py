@@ -6,8 +6,9 @@ from typing import NamedTuple
 from airgap import jsontext
 from airgap.bundle import codec
 from airgap.catalog import JsonObject, Kind
+from airgap.coverage import Window
 from airgap.records import Record, window
-from airgap.windows import Window, micros
+from airgap.windows import micros
 
 
 @dataclass(frozen=True, slots=True)

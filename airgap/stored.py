@@ -9,7 +9,8 @@ from typing import Any
 import msgpack
 
 from airgap.catalog import JsonObject, Kind
-from airgap.windows import Moments, Window
+from airgap.coverage import Window
+from airgap.windows import Moments
 
 _MOST_KEPT = 4096
 

@@ -6,6 +6,7 @@ from airgap import verify, windows
 from airgap.bundle import codec
 from airgap.calendars import Spans
 from airgap.causes import Undelivered, endpoint
+from airgap.coverage import Window
 from airgap.errors import AirgapError
 from airgap.home import Home
 from airgap.outbox import Outbox, StoredBundle
@@ -13,7 +14,6 @@ from airgap.overview import BundleLine, Overview
 from airgap.records import window
 from airgap.trust.store import TrustStore
 from airgap.verify import declared
-from airgap.windows import Window
 
 _MARKS = {"dead": "dead", "in_doubt": "in_doubt", "delivered": "delivered"}
 

@@ -21,26 +21,20 @@ chunk's digest. That makes an ``UnopenedBundle``, which nothing acts on.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from airgap import jsontext, timestamps
+from airgap.blockwise import Blockwise
 from airgap.bundle import reader
 from airgap.bundle.envelope import PAYLOAD_TYPES, Envelope
 from airgap.bundle.layout import FileType
 from airgap.bundle.reader import OpenFile
 from airgap.bundle.sealing import Context, FileKey, Sealing
-from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.catalog import Catalog, JsonObject
+from airgap.contents import SIGNED_SO, Contents
 from airgap.errors import DamagedError, InputRefusedError
-from airgap.records import (
-    Period,
-    Record,
-    Totals,
-    check_record,
-    note_window,
-    record_id,
-)
+from airgap.records import Record, Totals, check_record, record_id
 from airgap.trust import approvals as approving
 from airgap.trust.approvals import Approval, Reviews
 from airgap.trust.entries import Place, Role, TrustedKey
@@ -49,12 +43,6 @@ from airgap.trust.store import TrustStore
 from airgap.windows import Declaration, Timeline, micros
 
 _SEAL = object()
-# The manifest's schema allows 1,024 credentials and names, and 4,096 measures of a kind, of which
-# one record can add 128.
-_MOST_NAMED = 1024
-_MOST_SUMS = 4096
-_MOST_MEASURES = _MOST_SUMS - 128
-_SIGNED_SO = "it was signed so, and no copy is better: ask the source; nothing of it was taken over"
 _ROLES: dict[FileType, Role] = {"bundle": "exporter", "receipt": "importer"}
 
 
@@ -159,66 +147,6 @@ class VerifiedReceipt(_Verified):
         yield from reader.elements(self._file, self.manifest)
 
 
-@dataclass(slots=True)
-class Contents:
-    """What a bundle's records add up to."""
-
-    totals: Totals = field(default_factory=Totals)
-    period: Period = field(default_factory=Period)
-    timeline: Timeline = field(default_factory=Timeline)
-    credentials: set[str] = field(default_factory=set)
-    allowed: set[str] = field(default_factory=set)
-
-    def add(self, record: Record, kind: Kind, *, where: str) -> None:
-        """Count a record that passed its schemas."""
-        self.totals.add(kind, record.payload)
-        times = note_window(self.timeline, record, kind, where=where)
-        if times is not None:
-            self.period.add(*times)
-        self.credentials.add(record.credential)
-        self.allowed.update(f"{kind.name}/{name}" for name in kind.unknown_names(record.payload))
-
-    def is_full_for(self, record: Record, kind: Kind) -> bool:
-        """Tell whether one more record would break a bound of the manifest's schema."""
-        measures = self.totals.kinds[kind.name].sums if kind.name in self.totals.kinds else {}
-        return (
-            self.totals.would_overflow(kind, record.payload)
-            or len(self.credentials | {record.credential}) > _MOST_NAMED
-            or len(self.allowed) + len(kind.unknown_names(record.payload)) > _MOST_NAMED
-            or len(measures) > _MOST_MEASURES
-        )
-
-    def require_listable(self, *, kind: str, where: str) -> None:
-        """Refuse records as soon as they name more than a manifest can: memory stays bounded.
-
-        Raises:
-            DamagedError: no manifest can be theirs.
-        """
-        for what, found, most in (
-            ("credentials", self.credentials, _MOST_NAMED),
-            ("names outside the known ones", self.allowed, _MOST_NAMED),
-            ("measures of a kind", self.totals.kinds[kind].sums, _MOST_SUMS),
-        ):
-            if len(found) > most:
-                raise DamagedError(
-                    f"the records have more {what} than a manifest can list",
-                    where=where,
-                    expected=f"at most {most}",
-                    found=str(len(found)),
-                    hint=_SIGNED_SO,
-                )
-
-    def as_map(self, catalog: Catalog) -> JsonObject:
-        """Return the manifest's fields that follow from the records."""
-        return {
-            "totals": self.totals.as_map(),
-            "period": self.period.as_map(),
-            "schemas": {k: catalog.schema_digest(f"kinds/{k}") for k in sorted(self.totals.kinds)},
-            "credentials": sorted(self.credentials),
-            "allowed": sorted(self.allowed),
-        }
-
-
 def verify_bundle(
     stream: BinaryIO,
     *,
@@ -288,7 +216,7 @@ def verify_unopened(
             where=name,
             expected=str(manifest["records"]),
             found=str(counted),
-            hint=_SIGNED_SO,
+            hint=SIGNED_SO,
         )
     return unopened
 
@@ -323,18 +251,23 @@ def verify_receipt(
     """Return a receipt after all seven steps; arguments and errors as ``verify_bundle``."""
     file, manifest, signers = _verify_manifest(stream, name, "receipt", trust, catalog)
     found = dict.fromkeys(manifest["outcomes"], 0)
-    for position, element in enumerate(reader.elements(file, manifest)):
-        where = f"{name}, outcome {position}"
-        _require_exact(element, where=where)
-        catalog.require("outcome", element, where=where)
-        found[element["outcome"]] += 1
+    position = 0
+    for block in reader.blocks(file, manifest):
+        if not (block.is_exact and catalog.all_pass("outcome", block.elements)):
+            for place, element in enumerate(block.checked(), position):
+                where = f"{name}, outcome {place}"
+                _require_exact(element, where=where)
+                catalog.require("outcome", element, where=where)
+        for element in block.elements:
+            found[element["outcome"]] += 1
+        position += len(block.elements)
     if found != manifest["outcomes"]:
         raise DamagedError(
             "the receipt's outcomes are not those that its manifest counts",
             where=name,
             expected=json.dumps(manifest["outcomes"]),
             found=json.dumps(found),
-            hint=_SIGNED_SO,
+            hint=SIGNED_SO,
         )
     for number, previous in (("number", "previous"), ("bundle_sequence", "bundle_previous")):
         if (manifest[number] == 1) != (manifest[previous] is None):
@@ -343,7 +276,7 @@ def verify_receipt(
                 where=name,
                 expected="none for number 1, and for no other",
                 found=f"{number} {manifest[number]}, {previous} {manifest[previous] or 'none'}",
-                hint=_SIGNED_SO,
+                hint=SIGNED_SO,
             )
     return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
 
@@ -413,15 +346,28 @@ def _reviewed(
 def _read_contents(
     file: OpenFile, manifest: JsonObject, catalog: Catalog, file_key: FileKey | None
 ) -> Contents:
-    contents = Contents()
-    for position, element in enumerate(reader.elements(file, manifest, file_key)):
-        where = f"{file.name}, record {position}"
-        _require_exact(element, where=where)
-        catalog.require("record", element, where=where)
-        record = Record.from_map(element)
-        contents.add(record, check_record(record, catalog, where=where), where=where)
-        contents.require_listable(kind=record.kind, where=where)
+    contents, blockwise = Contents(), Blockwise(catalog)
+    position = 0
+    for block in reader.blocks(file, manifest, file_key):
+        if not (block.is_exact and blockwise.add(block.elements, contents)):
+            for place, element in enumerate(block.checked(), position):
+                _read_record(element, contents, catalog, where=f"{file.name}, record {place}")
+        position += len(block.elements)
     return contents
+
+
+def _read_record(element: Any, contents: Contents, catalog: Catalog, *, where: str) -> None:
+    """Check one element, and count it.
+
+    Raises:
+        InputRefusedError: it is not a record of the catalogue.
+        DamagedError: the records name more than a manifest can list.
+    """
+    _require_exact(element, where=where)
+    catalog.require("record", element, where=where)
+    record = Record.from_map(element)
+    contents.add(record, check_record(record, catalog, where=where), where=where)
+    contents.require_listable(kind=record.kind, where=where)
 
 
 def _check_declaration(manifest: JsonObject, *, where: str) -> None:
@@ -435,7 +381,7 @@ def _check_declaration(manifest: JsonObject, *, where: str) -> None:
             where=where,
             expected="0 records",
             found=str(manifest["records"]),
-            hint=_SIGNED_SO,
+            hint=SIGNED_SO,
         )
     if told.end <= told.start:
         raise DamagedError(
@@ -443,7 +389,7 @@ def _check_declaration(manifest: JsonObject, *, where: str) -> None:
             where=where,
             expected=f"later than {manifest['no_usage']['from']}",
             found=manifest["no_usage"]["to"],
-            hint=_SIGNED_SO,
+            hint=SIGNED_SO,
         )
 
 
@@ -466,11 +412,11 @@ def _compare(manifest: JsonObject, contents: JsonObject, *, where: str) -> tuple
                 where=where,
                 expected=json.dumps(manifest[part])[:200],
                 found=json.dumps(contents[part])[:200],
-                hint=_SIGNED_SO,
+                hint=SIGNED_SO,
             )
     if manifest["schemas"].keys() != contents["schemas"].keys():
         raise DamagedError(
-            "the manifest's schemas are not those of its kinds", where=where, hint=_SIGNED_SO
+            "the manifest's schemas are not those of its kinds", where=where, hint=SIGNED_SO
         )
     return tuple(
         f"{kind} was exported with another version of its schema; it passes this one too"

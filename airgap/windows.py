@@ -5,22 +5,18 @@ the second.
 """
 
 import json
-import sys
-from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 
-Window = tuple[int, int]
+from airgap.coverage import Coverage, Window, union
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 SEAM = 60 * 1_000_000
 """Holes up to a minute between two windows are how their ends were rounded, not gaps."""
-_RUN = 1024
 
 
 def micros(moment: datetime) -> int:
@@ -28,8 +24,9 @@ def micros(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-_FIRST = micros(datetime.min.replace(tzinfo=UTC))
-_LAST = micros(datetime.max.replace(tzinfo=UTC))
+FIRST = micros(datetime.min.replace(tzinfo=UTC))
+LAST = micros(datetime.max.replace(tzinfo=UTC))
+"""The first and the last moment that can be told: of the years 1 to 9999, in UTC."""
 _MOST_MOMENTS = 16_384
 
 
@@ -63,124 +60,12 @@ class Moments:
         found = self._known.get(text)
         if found is None:
             found = micros(datetime.fromisoformat(text))
-            if not _FIRST <= found <= _LAST:
+            if not FIRST <= found <= LAST:
                 raise ValueError("outside the years 1 to 9999")
             if len(self._known) >= _MOST_MOMENTS:
                 self._known.clear()
             self._known[text] = found
         return found
-
-
-class Coverage:
-    """A set of times as disjoint windows, ascending; 16 bytes per window.
-
-    They are kept in runs of at most ``_RUN`` windows, so that a window is put between others in the
-    time that one run takes, in whatever order they come.
-
-    Args:
-        windows: what it holds at first, in any order.
-    """
-
-    def __init__(self, windows: Iterable[Window] = ()) -> None:
-        self._starts: list[array[int]] = [array("q")]
-        self._ends: list[array[int]] = [array("q")]
-        self._last: list[int] = []
-        """The end of each run but the last one."""
-        for start, end in windows:
-            self.add(start, end)
-
-    def add(self, start: int, end: int) -> bool:
-        """Add a window; an empty one or one that ends before it starts adds nothing.
-
-        Returns:
-            Whether some of it was covered before.
-        """
-        if end <= start:
-            return False
-        starts, ends = self._starts[-1], self._ends[-1]
-        if ends and start >= starts[-1]:
-            # Most come in order.
-            latest = ends[-1]
-            if start <= latest:
-                if end > latest:
-                    ends[-1] = end
-                return start < latest
-        run = bisect_left(self._last, start)
-        starts, ends = self._starts[run], self._ends[run]
-        # Windows that touch or overlap the new one.
-        first, last = bisect_left(ends, start), bisect_right(starts, end)
-        if last == len(starts) and run < len(self._last):
-            self._join_next(run, end)
-            last = bisect_right(starts, end)
-        if first >= last:
-            starts.insert(first, start)
-            ends.insert(first, end)
-            covered = False
-        elif last - first == 1:
-            covered = ends[first] != start and starts[first] != end
-            starts[first], ends[first] = min(start, starts[first]), max(end, ends[first])
-        else:
-            touching = (ends[first] == start) + (starts[last - 1] == end)
-            covered = last - first > touching
-            starts[first:last] = array("q", [min(start, starts[first])])
-            ends[first:last] = array("q", [max(end, ends[last - 1])])
-        if run < len(self._last):
-            self._last[run] = ends[-1]
-        if len(starts) > _RUN:
-            self._split(run)
-        return covered
-
-    def _join_next(self, run: int, end: int) -> None:
-        """Put the runs that a window reaches into behind those before them."""
-        while run < len(self._last) and self._starts[run + 1][0] <= end:
-            self._starts[run].extend(self._starts.pop(run + 1))
-            self._ends[run].extend(self._ends.pop(run + 1))
-            del self._last[run]
-
-    def _split(self, run: int) -> None:
-        """Put the second half of each too long run into one of its own."""
-        starts, ends = self._starts[run], self._ends[run]
-        parts = [slice(at, at + _RUN // 2) for at in range(0, len(starts) or 1, _RUN // 2)]
-        self._starts[run : run + 1] = [starts[part] for part in parts]
-        self._ends[run : run + 1] = [ends[part] for part in parts]
-        self._last = [found[-1] for found in self._ends[:-1]]
-
-    def to_bytes(self) -> bytes:
-        """Return starts and then ends as 64-bit integers, little-endian."""
-        both = array("q")
-        for part in (*self._starts, *self._ends):
-            both.extend(part)
-        if sys.byteorder == "big":
-            both.byteswap()
-        return both.tobytes()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Coverage":
-        """Return what ``to_bytes`` made."""
-        both, made = array("q", data), cls()
-        if sys.byteorder == "big":
-            both.byteswap()
-        made._starts, made._ends = [both[: len(both) // 2]], [both[len(both) // 2 :]]
-        made._split(0)
-        return made
-
-    def joined(self, tolerance: int = 0) -> list[Window]:
-        """Return the windows, joined where at most ``tolerance`` microseconds lie between."""
-        found: list[Window] = []
-        each = zip(chain(*self._starts), chain(*self._ends), strict=True)
-        for start, end in each:
-            if found and start - found[-1][1] <= tolerance:
-                found[-1] = (found[-1][0], end)
-            else:
-                found.append((start, end))
-        return found
-
-    def meets(self, start: int, end: int) -> bool:
-        """Tell whether some of a window is covered."""
-        run = bisect_right(self._last, start)
-        starts = self._starts[run]
-        first = bisect_right(self._ends[run], start)
-        return start < end and first < len(starts) and starts[first] < end
 
 
 def gaps(windows: list[Window]) -> list[Window]:
@@ -266,25 +151,58 @@ class Timeline:
             self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
 
     def note_all(
+        self, kind: str, told: Iterable[tuple[str, Window, bool]], *, alone: bool = True
+    ) -> None:
+        """Add the windows of many records of one kind, as ``note`` adds each.
+
+        Args:
+            kind: their kind.
+            told: of each record, in order: fingerprint of its credential, its window, and whether it
+                counts anything.
+            alone: see ``add``.
+        """
+        by_credential: dict[str, tuple[list[Window], list[Window]]] = {}
+        for credential, window, used in told:
+            found = by_credential.setdefault(credential, ([], []))
+            found[0].append(window)
+            if used:
+                found[1].append(window)
+        for credential, (every, some) in by_credential.items():
+            self._note_all_of(kind, credential, every, some, alone=alone)
+
+    def _note_all_of(
         self,
         kind: str,
-        windows: Iterable[tuple[str, Window, bool]],
+        credential: str,
+        found: Sequence[Window],
+        used: Sequence[Window],
         *,
         alone: bool,
     ) -> None:
-        """Add the windows of several records of a kind: credential, window, whether it counts anything."""
-        previous: tuple[str, Window, bool] | None = None
-        for one in windows:
-            if one == previous:
-                # All of it is covered, and counted as used where it is.
-                first, last = one[1]
-                if last < first:
-                    self.backwards += 1
-                elif last > first and alone:
-                    self.overlapping[kind] = self.overlapping.get(kind, 0) + 1
-                continue
-            credential, window, used = previous = one
-            self.note(kind, credential, window, used=used, alone=alone)
+        newest = max(map(max, found))
+        self.newest = newest if self.newest is None else max(newest, self.newest)
+        if used:
+            counted = self._used.setdefault(kind, Coverage())
+            counted.add_all(
+                union(w if w[1] > w[0] else (w[1], max(w[0], w[1] + 1)) for w in set(used))
+            )
+        self.backwards += sum(last < first for first, last in found)
+        if all(last < first for first, last in found):
+            return
+        coverage = self._by_credential.setdefault((kind, credential), Coverage())
+        lasting = [window for window in found if window[1] > window[0]]
+        distinct = dict.fromkeys(lasting)
+        runs = union(distinct)
+        apart = sum(b - a for a, b in runs) == sum(b - a for a, b in distinct)
+        if not alone or (apart and runs and not coverage.meets(runs[0][0], runs[-1][1])):
+            # Each is as much covered before as after those that came with it, or nobody asks.
+            coverage.add_all(runs)
+            covered = 0
+        else:
+            covered = sum(coverage.add(*window) for window in distinct)
+        covered += len(lasting) - len(distinct)
+        if covered and alone:
+            self.overlapping[kind] = self.overlapping.get(kind, 0) + covered
 
     def known(self) -> list[tuple[str, str, bytes]]:
         """Return kind, credential and windows, as a database keeps them for ``knowing``."""

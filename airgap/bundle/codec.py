@@ -31,9 +31,9 @@ _VALUES_FOLLOW = {
 _COUNT_FOLLOWS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 _UNKNOWN = -1
 _UNSIGNED_64 = 0xCF
-# A larger record is looked through before it is built: it could hold a value in each byte, and each
-# takes 64 bytes of memory and more. No schema lets a record hold as many.
-_MOST_UNSEEN = 65_536
+MOST_UNSEEN = 65_536
+"""Bytes of a record beyond which it is looked through before it is built: it could hold a value in each
+byte, and each takes 64 bytes of memory and more. No schema lets a record hold as many values."""
 _LARGE_INTEGER = re.compile(rb"\xcf[\x80-\xff]")
 
 
@@ -102,24 +102,49 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
     Raises:
         DamagedError: as ``decode``, or another number of elements.
     """
-    unpacker, scout = _unpacker(data), _unpacker(data)
+    start = start_of_records(data, count, where=where)
+    yield from rest_of_records(data[start:], count, first=0, where=where)
+
+
+def start_of_records(data: bytes, count: int, *, where: str) -> int:
+    """Return where the first element of a chunk's array begins.
+
+    Raises:
+        DamagedError: it is no array of ``count`` elements.
+    """
     try:
-        found = unpacker.read_array_header()
-        scout.read_array_header()
+        found = unpacker(data[:5]).read_array_header()
     except (ValueError, msgpack.UnpackException):
         raise _damaged("chunk", where, "it does not begin with an array") from None
-    start = unpacker.tell()
-    if found != count or data[:start] != array_header(count):
+    head = array_header(count)
+    if found != count or not data.startswith(head):
         raise _damaged("chunk", where, f"{found} records instead of {count}")
-    suspect = _may_hold_large_integer(data)
-    for position in range(count):
+    return len(head)
+
+
+def rest_of_records(data: bytes, count: int, *, first: int, where: str) -> Iterator[Any]:
+    """Yield elements, one at a time.
+
+    Args:
+        data: their encodings, and no more.
+        count: how many there should be.
+        first: the number of the first one in its chunk, for the message.
+        where: file and chunk, for the message.
+
+    Raises:
+        DamagedError: as ``decode``, or another number of elements.
+    """
+    builder, scout = unpacker(data), unpacker(data)
+    start = 0
+    suspect = may_hold_large_integer(data)
+    for position in range(first, first + count):
         try:
             scout.skip()
             piece = data[start : (end := scout.tell())]
             problem = None
-            if len(piece) > _MOST_UNSEEN or (suspect and _may_hold_large_integer(piece)):
+            if len(piece) > MOST_UNSEEN or (suspect and may_hold_large_integer(piece)):
                 problem = _beforehand(piece)
-            value = None if problem else unpacker.unpack()
+            value = None if problem else builder.unpack()
         except (ValueError, RecursionError, msgpack.UnpackException) as error:
             problem = type(error).__name__
         if problem:
@@ -132,30 +157,53 @@ def decode_records(data: bytes, count: int, *, where: str) -> Iterator[Any]:
         raise _damaged("chunk", where, f"{len(data) - start} bytes after the last record")
 
 
-def _unpacker(data: bytes) -> Any:
-    unpacker = msgpack.Unpacker(
+def unpacker(data: bytes = b"", *, most: int | None = None) -> Any:
+    """Return what reads elements, with all bounds but those on their number and nesting.
+
+    Args:
+        data: the first bytes to read.
+        most: how many bytes it may have waiting, or None for those of ``data``.
+    """
+    made = msgpack.Unpacker(
         raw=False,
         strict_map_key=True,
         ext_hook=_no_ext,
-        max_buffer_size=max(len(data), 1),
+        max_buffer_size=max(len(data), 1) if most is None else most,
         max_str_len=limits.MAX_STRING_LENGTH,
         max_bin_len=0,
         max_array_len=limits.MAX_MAP_ENTRIES,
         max_map_len=limits.MAX_MAP_ENTRIES,
         max_ext_len=0,
     )
-    unpacker.feed(data)
-    return unpacker
+    made.feed(data)
+    return made
+
+
+def require_small_integers(element: object, number: int, *, where: str) -> None:
+    """Refuse an integer beyond 2^63 - 1 in an element.
+
+    Args:
+        element: decoded.
+        number: its number in its chunk, for the message.
+        where: file and chunk, for the message.
+
+    Raises:
+        DamagedError: there is one.
+    """
+    data = encode(element)
+    problem = _beforehand(data) if may_hold_large_integer(data) else None
+    if problem:
+        raise _damaged("chunk", where, f"record {number}: {problem}")
 
 
 def _beforehand(data: bytes) -> str | None:
     """Return what is wrong with an encoded record as far as it can be told without building it."""
     if len(data) > limits.MAX_RECORD_SIZE:
         return "larger than allowed"
-    return _scan(data, _MOST_UNSEEN, binary=False)
+    return _scan(data, MOST_UNSEEN, binary=False)
 
 
-def _may_hold_large_integer(data: bytes) -> bool:
+def may_hold_large_integer(data: bytes) -> bool:
     """Tell whether an integer beyond 2^63 - 1 may be in there; text has such bytes too."""
     return bytes([_UNSIGNED_64]) in data and _LARGE_INTEGER.search(data) is not None
 

@@ -15,6 +15,7 @@ import zstandard
 
 from airgap import limits
 from airgap.bundle import codec, envelope, layout
+from airgap.bundle.blocks import Block, decode_blocks
 from airgap.bundle.envelope import Envelope
 from airgap.bundle.layout import Header
 from airgap.bundle.sealing import FileKey
@@ -140,7 +141,15 @@ def decode_manifest(file: OpenFile, catalog: Catalog) -> JsonObject:
 def elements(
     file: OpenFile, manifest: JsonObject, file_key: FileKey | None = None
 ) -> Iterator[Any]:
-    """Yield every element, in order; each chunk's digest is checked before anything else.
+    """Yield every element, in order; arguments and errors as ``blocks``."""
+    for block in blocks(file, manifest, file_key):
+        yield from block.checked()
+
+
+def blocks(
+    file: OpenFile, manifest: JsonObject, file_key: FileKey | None = None
+) -> Iterator[Block]:
+    """Yield all elements, in order, many at a time; each chunk's digest is checked before anything else.
 
     Args:
         file: the file.
@@ -161,7 +170,7 @@ def elements(
             else file_key.open(number, data, last=number == last, where=where)
         )
         expanded = _expand(opened, chunk["expanded"], file.header, where=where)
-        yield from codec.decode_records(expanded, chunk["records"], where=where)
+        yield from decode_blocks(expanded, chunk["records"], where=where)
 
 
 def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
@@ -173,8 +182,9 @@ def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
     file.stream.seek(file.header_size)
     for number, chunk in enumerate(manifest["chunks"]):
         head = layout.chunk_head(chunk["size"])
-        data = file.stream.read(len(head) + chunk["size"])
-        if not data.startswith(head) or sha256(data[len(head) :]).hexdigest() != chunk["sha256"]:
+        same = file.stream.read(len(head)) == head
+        data = file.stream.read(chunk["size"])
+        if not same or sha256(data).hexdigest() != chunk["sha256"]:
             raise DamagedError(
                 "a chunk is not the one that was signed",
                 where=f"{file.name}, chunk {number}",
@@ -182,7 +192,7 @@ def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
                 found="other bytes",
                 hint="copy the file from its origin again",
             )
-        yield data[len(head) :]
+        yield data
 
 
 def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:

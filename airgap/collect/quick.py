@@ -15,10 +15,11 @@ import orjson
 from airgap import credentials, jsontext, privacy
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.collect.payloads import WRAPPER_NEEDS, Rules, detect, whose
+from airgap.coverage import Window
 from airgap.errors import InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.sightings import Plain, SourceRow
-from airgap.windows import Moments, Window
+from airgap.windows import Moments
 
 _FLOAT = b"\xcb"
 """First byte of a double in msgpack; what holds none has no float in it."""

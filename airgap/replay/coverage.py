@@ -6,11 +6,12 @@ from airgap import windows
 from airgap.bundle import codec
 from airgap.calendars import Spans
 from airgap.catalog import Kind
+from airgap.coverage import Window
 from airgap.records import window
 from airgap.replay.chain import Standing
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
-from airgap.windows import Declaration, Window
+from airgap.windows import Declaration
 
 _MARKS = {"sending": "in_doubt", "dead": "dead", "in_doubt": "in_doubt", "waiting": "waiting"}
 

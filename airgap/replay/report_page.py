@@ -14,10 +14,10 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from airgap import timestamps, windows
 from airgap.causes import Group
+from airgap.coverage import Window
 from airgap.replay.report import OUTCOMES, Asked, BundleLine, Summary, bounds
 from airgap.replay.report_style import STYLE
 from airgap.text import plural, printable
-from airgap.windows import Window
 
 _MOST_BARS = 62
 _MOST_CHARTS = 40

@@ -10,12 +10,13 @@ from typing import Any
 from airgap import timestamps
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.charts import Series, bucketed
+from airgap.coverage import Window
 from airgap.credentials import redact
 from airgap.dictionary import form as form_of
 from airgap.records import Record, Totals, note_window
 from airgap.review.tally import Field, Path, fields, path_text
 from airgap.text import plural
-from airgap.windows import Declaration, KindCoverage, Timeline, Window, micros, survey
+from airgap.windows import Declaration, KindCoverage, Timeline, micros, survey
 
 GAP = 86_400 * 1_000_000
 """A time without a report longer than this is a gap, in microseconds: as import and status say."""

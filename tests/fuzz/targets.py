@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fuzz import recipes, scratch
 
 from airgap import catalog, jsontext, timestamps, verify
-from airgap.bundle import codec, envelope, layout
+from airgap.bundle import blocks, codec, envelope, layout
 from airgap.bundle.envelope import Envelope
 from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.capture.contract import Head
@@ -258,11 +258,20 @@ def encoding(data: bytes) -> None:
         assert theirs == [value], "accepted alone"
         assert codec.encode(value) == data
     count = data[0] & 15 if data else 1
-    found = []
+    found, many = [], []
     try:
         found.extend(codec.decode_records(data, count, where="fuzz"))
-    except AirgapError:
-        return
+    except AirgapError as error:
+        try:
+            for block in blocks.decode_blocks(data, count, where="fuzz"):
+                many.extend(block.checked())
+        except AirgapError as other:
+            assert (other.message, many) == (error.message, found), "another refusal together"
+            return
+        raise AssertionError("accepted together alone") from None
+    for block in blocks.decode_blocks(data, count, where="fuzz"):
+        many.extend(block.checked())
+    assert many == found
     assert codec.array_header(count) + b"".join(map(codec.encode, found)) == data
 
 

@@ -289,6 +289,13 @@ def test_a_value_that_may_not_be_is_refused_wherever_it_stands(judge, part, valu
     assert verdict.exit_code in (3, 5), verdict
 
 
+def test_a_float_in_a_receipt_is_refused_though_its_schema_takes_it_for_an_integer(judge):
+    status = [b"\xa6status" + msgpack.packb(value) for value in (204, 204.0)]
+    chunks = (_put(RECEIPT.chunks[0], *status),)
+    recipe = Recipe(MEND_FRAME, RECEIPT.header, RECEIPT.manifest, chunks)
+    refused(judge(recipes.build(recipe), suffix="receipt"), "fraction or exponent", code=3)
+
+
 def _put(data: bytes, old: bytes, new: bytes) -> bytes:
     assert old in data
     return data.replace(old, new, 1)

@@ -1,6 +1,7 @@
 """The schemas are the single source, and two validators agree on them."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -89,6 +90,29 @@ def test_endpoint_catalogue_passes_its_own_schema_and_names_schemas_that_exist()
     assert {f"kinds/{kind}" for kind in endpoints["kinds"]} == {
         n for n in NAMES if n.startswith("kinds/")
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["record", "outcome", *(f"kinds/{kind}" for kind in CATALOG.kinds)]
+)
+def test_what_checks_many_at_a_time_relies_on_this_of_the_schemas(name):
+    """Every number is an integer of 64 bits and has bounds; every listed name may be a name."""
+    parts = [CATALOG.schema(name)]
+    while parts:
+        part = parts.pop()
+        types = part["type"] if isinstance(part.get("type"), list) else [part.get("type")]
+        assert types != [None] or "enum" in part, part
+        assert "number" not in types
+        if "integer" in types:
+            assert -(2**63) <= part["minimum"] <= part["maximum"] < 2**63, part
+        pattern = part.get("propertyNames", {}).get("pattern", "")
+        assert all(re.search(pattern, word) for word in part.get("properties", ()))
+        if name != "record":
+            assert types != ["object"] or "additionalProperties" in part
+        parts.extend(part.get("properties", {}).values())
+        parts.extend(
+            p for k in ("items", "additionalProperties") if isinstance(p := part.get(k), dict)
+        )
 
 
 @pytest.mark.parametrize("kind", list(CATALOG.kinds))

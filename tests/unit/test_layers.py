@@ -22,6 +22,7 @@ LAYERS = [
         "airgap.wire",
         "airgap.mounts",
         "airgap.carrier",
+        "airgap.coverage",
         "airgap.pagestyle",
         "airgap.examples",
     ),
@@ -30,7 +31,8 @@ LAYERS = [
     ("airgap.settings",),
     ("airgap.credentials", "airgap.privacy", "airgap.files", "airgap.records", "airgap.findings"),
     ("airgap.causes", "airgap.calendars"),
-    ("airgap.readback",),
+    ("airgap.readback", "airgap.contents"),
+    ("airgap.blockwise",),
     (
         "airgap.bundle",
         "airgap.sightings",

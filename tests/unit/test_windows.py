@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airgap import windows
-from airgap.windows import Coverage, Timeline
+from airgap import coverage, windows
+from airgap.coverage import Coverage
+from airgap.windows import Timeline
 
 WINDOWS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=12)
 
@@ -19,12 +20,12 @@ def instants(found):
 
 @given(WINDOWS)
 def test_coverage_holds_exactly_the_instants_of_its_windows(found):
-    coverage, seen = Coverage(), set()
+    covered, seen = Coverage(), set()
     for start, end in found:
         new = set(range(start, end))
-        assert coverage.add(start, end) == bool(new & seen)
+        assert covered.add(start, end) == bool(new & seen)
         seen |= new
-    joined = coverage.joined()
+    joined = covered.joined()
     assert instants(joined) == seen
     assert all(a[1] < b[0] for a, b in pairwise(joined))
 
@@ -34,7 +35,7 @@ def test_coverage_is_the_same_however_few_windows_one_of_its_runs_holds(found):
     whole, parted = Coverage(), Coverage()
     with pytest.MonkeyPatch.context() as patch:
         said = [whole.add(*window) for window in found]
-        patch.setattr(windows, "_RUN", 2)
+        patch.setattr(coverage, "_RUN", 2)
         assert [parted.add(*window) for window in found] == said
         again = Coverage.from_bytes(parted.to_bytes())
     assert parted.joined() == again.joined() == whole.joined()
@@ -107,10 +108,10 @@ def test_seconds_between_windows_are_a_seam_and_no_gap():
 def test_windows_take_sixteen_bytes_each_and_one_is_put_among_few_others_in_any_order():
     windows_of = [(10 * n, 10 * n + 5) for n in range(10_000)]
     for order in (windows_of, windows_of[::-1]):
-        coverage = Coverage(order)
-        assert max(map(len, coverage._starts)) <= windows._RUN
-        assert {part.itemsize for part in (*coverage._starts, *coverage._ends)} == {8}
-        assert coverage.joined() == windows_of
+        covered = Coverage(order)
+        assert max(map(len, covered._starts)) <= coverage._RUN
+        assert {part.itemsize for part in (*covered._starts, *covered._ends)} == {8}
+        assert covered.joined() == windows_of
 
 
 @given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001

@@ -1,0 +1,158 @@
+"""Records checked many at a time: what passes here passes one at a time too, and costs less.
+
+What does not pass is no refusal yet: ``airgap.verify`` then looks at one record at a time, which has
+the last word and finds the words.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+from airgap.catalog import Catalog, JsonObject, Kind
+from airgap.contents import Contents, Group
+from airgap.coverage import Window
+from airgap.windows import FIRST, LAST
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Blockwise:
+    """Checks and counts the records of one bundle.
+
+    Args:
+        catalog: schemas and kinds.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._with_unknown: set[str] = set()
+
+    def add(self, elements: list[Any], contents: Contents) -> bool:
+        """Count records if every one passes every check, and none otherwise.
+
+        Args:
+            elements: decoded, and without a float that is a whole number of up to 64 bits.
+            contents: where they are counted.
+
+        Returns:
+            Whether they were counted. If not, one at a time has to decide.
+        """
+        groups: list[Group] = []
+        for name, records in _by_kind(elements).items():
+            group = self._checked(name, records)
+            if group is None:
+                return False
+            groups.append(group)
+        if not groups or not contents.has_room_for(groups):
+            return False
+        for group in groups:
+            contents.add_group(group)
+        return True
+
+    def _checked(self, name: object, records: list[JsonObject]) -> Group | None:
+        kind = self._catalog.kinds.get(name) if isinstance(name, str) else None
+        # A raw body has a form of its own, which no schema can tell.
+        if kind is None or kind.body == "raw":
+            return None
+        if not self._passes_schemas(kind, records):
+            return None
+        credentials = [record["credential"] for record in records]
+        told = zip(
+            map(itemgetter("dialect"), records),
+            credentials,
+            map(itemgetter("occurrence"), records),
+            strict=True,
+        )
+        if not all(_fits(kind, *said) for said in set(told)):
+            return None
+        payloads = [record["payload"] for record in records]
+        windows = _windows(kind, payloads)
+        if windows is None:
+            return None
+        sums, used = _counted(kind, payloads)
+        allowed = frozenset(
+            f"{name}/{unknown}"
+            for payload in (payloads if kind.name in self._with_unknown else ())
+            for unknown in kind.unknown_names(payload)
+        )
+        return Group(kind, len(records), sums, credentials, allowed, windows, used)
+
+    def _passes_schemas(self, kind: Kind, records: list[JsonObject]) -> bool:
+        # Only known names, in nearly every bundle, and then there is less to check and nothing to list.
+        if kind.name not in self._with_unknown:
+            if self._catalog.records_pass(kind, records, known_names=True):
+                return True
+            self._with_unknown.add(kind.name)
+        return self._catalog.records_pass(kind, records, known_names=False)
+
+
+def _by_kind(elements: list[Any]) -> dict[object, list[JsonObject]]:
+    """Return the records of each kind in their order; empty where something is no record."""
+    groups: dict[object, list[JsonObject]] = {}
+    try:
+        names = {element["kind"] for element in elements}
+        if len(names) == 1:
+            return dict.fromkeys(names, elements)
+        for element in elements:
+            groups.setdefault(element["kind"], []).append(element)
+    except (KeyError, TypeError):
+        return {}
+    return groups
+
+
+def _fits(kind: Kind, dialect: str, credential: str, occurrence: int) -> bool:
+    """Tell what ``records.check_record`` asks beside the schemas."""
+    found = kind.dialects.get(dialect)
+    return (
+        found is not None
+        and credential.partition(":")[0] == found.credential.type
+        and (kind.identity is None or occurrence == 0)
+    )
+
+
+def _windows(kind: Kind, payloads: list[JsonObject]) -> list[Window] | None:
+    """Return each record's window as ``records.window`` does, or None where a time is not usable."""
+    if kind.period is None:
+        return []
+    sides = [[payload[name] for payload in payloads] for name in kind.period]
+    read = datetime.fromisoformat
+    # Often the end of one is the start of another, or all of an hour have the same.
+    moments = {text: (read(text) - _EPOCH) // _MICROSECOND for text in {*sides[0], *sides[1]}}
+    if min(moments.values()) < FIRST or max(moments.values()) > LAST:
+        return None
+    return [(moments[start], moments[end]) for start, end in zip(*sides, strict=True)]
+
+
+def _counted(kind: Kind, payloads: list[JsonObject]) -> tuple[dict[str, int], Sequence[bool]]:
+    """Return the sums of all measures, and of each record whether it counts anything."""
+    columns: list[tuple[str, list[int]]] = [
+        (name, list(map(itemgetter(name), payloads))) for name in kind.sum_fields
+    ]
+    for mapping in kind.sum_maps:
+        maps: list[dict[str, int]] = list(map(itemgetter(mapping), payloads))
+        columns.extend(_columns(maps))
+    sums: dict[str, int] = {}
+    for name, values in columns:
+        sums[name] = sums.get(name, 0) + sum(values)
+    if any(all(values) for _, values in columns):
+        return sums, [True] * len(payloads)
+    used = [
+        any(payload[name] for name in kind.sum_fields)
+        or any(any(payload[mapping].values()) for mapping in kind.sum_maps)
+        for payload in payloads
+    ]
+    return sums, used
+
+
+def _columns(maps: list[dict[str, int]]) -> list[tuple[str, list[int]]]:
+    """Return the values of each name; of a name that is not everywhere, 0 stands for none."""
+    names = list(maps[0])
+    if sum(map(len, maps)) == len(names) * len(maps):
+        try:
+            return [(name, list(map(itemgetter(name), maps))) for name in names]
+        except KeyError:
+            pass
+    names = list(dict.fromkeys(name for found in maps for name in found))
+    return [(name, [found.get(name, 0) for found in maps]) for name in names]
