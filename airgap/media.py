@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -52,28 +52,12 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
         MediumError: it can't be read, or the copy can't be written.
     """
     shown = printable(str(path), 300)
-    try:
-        # Looked at before it is opened: to open a device can be to act on it.
-        _require_regular(path.lstat(), shown)
-        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise refused("read", path, error) from None
-    with os.fdopen(source, "rb", buffering=0) as medium, TemporaryFile(dir=folder) as copy:
-        status = os.fstat(source)
-        _require_regular(status, shown)
-        if status.st_size > most:
-            raise InputRefusedError(
-                "the file is too large",
-                where=shown,
-                expected=f"at most {most} bytes",
-                found=f"{status.st_size} bytes",
-                hint="no file of airgap's is that large: see that it is the right one",
-            )
-        _require_space(folder, status.st_size, "quarantine")
+    with _opened(path, most) as (medium, length), TemporaryFile(dir=folder) as copy:
+        _require_space(folder, length, "quarantine")
         try:
-            left = status.st_size + 1
+            left = length + 1
             while left and (block := medium.read(min(_BLOCK, left))):
-                first = left > status.st_size
+                first = left > length
                 if (
                     first
                     and most == MAX_FILE_SIZE
@@ -90,11 +74,50 @@ def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[
             raise DamagedError(
                 "the file changed while it was copied",
                 where=shown,
-                expected=f"{status.st_size} bytes",
+                expected=f"{length} bytes",
                 hint="wait until nothing writes to the medium, then import it again",
             )
         copy.seek(0)
         yield copy
+
+
+@contextmanager
+def in_place(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file as it lies on its medium, to be looked at and not acted on.
+
+    Raises:
+        InputRefusedError: not a regular file, or larger than any of airgap's.
+        MediumError: it can't be read.
+    """
+    with _opened(path, MAX_FILE_SIZE) as (medium, _):
+        try:
+            yield BufferedReader(medium)
+        except OSError as error:
+            raise refused("read", path, error) from None
+
+
+@contextmanager
+def _opened(path: Path, most: int) -> Iterator[tuple[FileIO, int]]:
+    """Open a regular file for ``quarantine`` and ``in_place``; yield it and its size."""
+    shown = printable(str(path), 300)
+    try:
+        # Looked at before it is opened: to open a device can be to act on it.
+        _require_regular(path.lstat(), shown)
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise refused("read", path, error) from None
+    with FileIO(source, "rb") as medium:
+        status = os.fstat(source)
+        _require_regular(status, shown)
+        if status.st_size > most:
+            raise InputRefusedError(
+                "the file is too large",
+                where=shown,
+                expected=f"at most {most} bytes",
+                found=f"{status.st_size} bytes",
+                hint="no file of airgap's is that large: see that it is the right one",
+            )
+        yield medium, status.st_size
 
 
 def place(

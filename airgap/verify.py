@@ -16,7 +16,8 @@ file takes one of these: nothing unverified can be acted on by mistake.
        usage holds none
 
 A sealed bundle that nobody here can open is verified as far as it can be: steps 1 to 5, and every
-chunk's digest. That makes an ``UnopenedBundle``, which nothing acts on.
+chunk's digest. That makes an ``UnopenedBundle``, which nothing acts on. The same of any file, by who
+does not want to wait for the records, makes an ``UnreadFile``, which is not verified at all.
 """
 
 import json
@@ -129,14 +130,18 @@ class VerifiedBundle(_Verified):
             yield record_id(self.source, record, self._catalog.kind(record.kind)), record
 
 
-class UnopenedBundle(_Verified):
-    """A sealed bundle of which everything held that can be checked without opening it.
+class UnreadFile(_Verified):
+    """A bundle or receipt whose signatures and digests hold, and none of whose elements was read.
 
-    Its totals, period and names are what the signer says; nobody here has seen a record.
+    Its totals, period and names are what the signer says.
     """
 
     reviews: Reviews | None = None
     """Who approved of it, where the trust store's demands were held against it; else None."""
+
+
+class UnopenedBundle(UnreadFile):
+    """A sealed bundle of which everything held that can be checked without opening it."""
 
 
 class VerifiedReceipt(_Verified):
@@ -204,21 +209,54 @@ def verify_unopened(
     if file.header.sealing is None:
         raise ValueError("the bundle is not sealed")
     reviews = _reviewed(file, manifest, signers, trust, approvals)
-    for _ in reader.chunks(file, manifest):
-        pass
-    _check_declaration(manifest, where=name)
+    _check_unread(file, manifest)
     unopened = UnopenedBundle(_SEAL, file, manifest, signers, catalog)
     unopened.reviews = reviews
-    counted = sum(total.records for total in unopened.totals.kinds.values())
+    return unopened
+
+
+def verify_digests(
+    stream: BinaryIO,
+    *,
+    name: str,
+    trust: TrustStore,
+    catalog: Catalog,
+    approvals: Sequence[Approval] | None = None,
+) -> UnreadFile:
+    """Return a bundle or a receipt after steps 1 to 5, and a check of every chunk's digest.
+
+    No element is looked into. Arguments and errors as ``verify_bundle``.
+    """
+    file, manifest, signers = _verify_manifest(stream, name, None, trust, catalog)
+    unread = UnreadFile(_SEAL, file, manifest, signers, catalog)
+    if file.header.file_type == "bundle":
+        unread.reviews = _reviewed(file, manifest, signers, trust, approvals)
+    _check_unread(file, manifest)
+    return unread
+
+
+def _check_unread(file: OpenFile, manifest: JsonObject) -> None:
+    """Check every chunk's digest, and what a manifest says of itself.
+
+    Raises:
+        DamagedError: a chunk is not the one that was signed, or the manifest contradicts itself.
+    """
+    for _ in reader.chunks(file, manifest):
+        pass
+    if file.header.file_type == "bundle":
+        _check_declaration(manifest, where=file.name)
+        counted = sum(total["records"] for total in manifest["totals"].values())
+    else:
+        _check_numbers(manifest, where=file.name)
+        counted = sum(manifest["outcomes"].values())
     if counted != manifest["records"]:
         raise DamagedError(
             "the manifest's totals count another number of records than its chunks",
-            where=name,
+            where=file.name,
             expected=str(manifest["records"]),
             found=str(counted),
             hint=SIGNED_SO,
         )
-    return unopened
 
 
 def open_sealing(file: OpenFile, manifest: JsonObject, opener: Opener | None) -> FileKey | None:
@@ -269,16 +307,21 @@ def verify_receipt(
             found=json.dumps(found),
             hint=SIGNED_SO,
         )
+    _check_numbers(manifest, where=name)
+    return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
+
+
+def _check_numbers(manifest: JsonObject, *, where: str) -> None:
+    """Check that a receipt and the bundle that it answers follow one exactly where they are not first."""
     for number, previous in (("number", "previous"), ("bundle_sequence", "bundle_previous")):
         if (manifest[number] == 1) != (manifest[previous] is None):
             raise DamagedError(
                 f"the receipt's {previous} does not fit its {number}",
-                where=name,
+                where=where,
                 expected="none for number 1, and for no other",
                 found=f"{number} {manifest[number]}, {previous} {manifest[previous] or 'none'}",
                 hint=SIGNED_SO,
             )
-    return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
 
 
 def peek(stream: BinaryIO, *, name: str, catalog: Catalog) -> tuple[OpenFile, JsonObject]:
@@ -293,9 +336,11 @@ def peek(stream: BinaryIO, *, name: str, catalog: Catalog) -> tuple[OpenFile, Js
 
 
 def _verify_manifest(
-    stream: BinaryIO, name: str, file_type: FileType, trust: TrustStore, catalog: Catalog
+    stream: BinaryIO, name: str, file_type: FileType | None, trust: TrustStore, catalog: Catalog
 ) -> tuple[OpenFile, JsonObject, tuple[TrustedKey, ...]]:
+    """Take steps 1 to 5, of a file of any type where none is named."""
     file = reader.open_file(stream, name=name, catalog=catalog)
+    file_type = file_type or file.header.file_type
     if file.header.file_type != file_type:
         raise InputRefusedError(
             f"this is a {file.header.file_type}, not a {file_type}",

@@ -30,7 +30,7 @@ EACH_TIME = frozenset(
     # What says whose word counts.
     "role source fingerprint root from until threshold exporters reviewers importer "
     # What overrules a refusal.
-    "force backdated accept_backdated take_exported unverified".split()
+    "force backdated accept_backdated take_exported unverified digests_only".split()
 )
 NEVER_A_VARIABLE = frozenset(
     # What lets more leave than before, or protects a key less, is written down or typed.

@@ -266,12 +266,12 @@ def encoding(data: bytes) -> None:
             for block in blocks.decode_blocks(data, count, where="fuzz"):
                 many.extend(block.checked())
         except AirgapError as other:
-            assert (other.message, many) == (error.message, found), "another refusal together"
+            assert (other.message, len(many)) == (error.message, len(found)), "another refusal"
             return
         raise AssertionError("accepted together alone") from None
     for block in blocks.decode_blocks(data, count, where="fuzz"):
         many.extend(block.checked())
-    assert many == found
+    assert list(map(codec.encode, many)) == list(map(codec.encode, found))
     assert codec.array_header(count) + b"".join(map(codec.encode, found)) == data
 
 
