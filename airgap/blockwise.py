@@ -12,8 +12,12 @@ from typing import Any
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.contents import Contents, Group
 from airgap.coverage import Window
+from airgap.records import Record
 from airgap.windows import FIRST, LAST
 
+_Parts = tuple[Any, Any, Any, Any, Any]
+_FIELDS = ("kind", "dialect", "credential", "occurrence", "payload")
+_PARTS = itemgetter(*_FIELDS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -40,8 +44,8 @@ class Blockwise:
             Whether they were counted. If not, one at a time has to decide.
         """
         groups: list[Group] = []
-        for name, records in _by_kind(elements).items():
-            group = self._checked(name, records)
+        for name, parts in _by_kind(elements).items():
+            group = self._checked(name, parts)
             if group is None:
                 return False
             groups.append(group)
@@ -51,23 +55,17 @@ class Blockwise:
             contents.add_group(group)
         return True
 
-    def _checked(self, name: object, records: list[JsonObject]) -> Group | None:
+    def _checked(self, name: object, parts: list[_Parts]) -> Group | None:
         kind = self._catalog.kinds.get(name) if isinstance(name, str) else None
         # A raw body has a form of its own, which no schema can tell.
         if kind is None or kind.body == "raw":
             return None
-        if not self._passes_schemas(kind, records):
+        _, dialects, credentials, occurrences, columns = zip(*parts, strict=True)
+        payloads: list[JsonObject] = list(columns)
+        if not self._pass(kind, dialects, credentials, occurrences):
             return None
-        credentials = [record["credential"] for record in records]
-        told = zip(
-            map(itemgetter("dialect"), records),
-            credentials,
-            map(itemgetter("occurrence"), records),
-            strict=True,
-        )
-        if not all(_fits(kind, *said) for said in set(told)):
+        if not self._payloads_pass(kind, payloads):
             return None
-        payloads = [record["payload"] for record in records]
         windows = _windows(kind, payloads)
         if windows is None:
             return None
@@ -77,39 +75,58 @@ class Blockwise:
             for payload in (payloads if kind.name in self._with_unknown else ())
             for unknown in kind.unknown_names(payload)
         )
-        return Group(kind, len(records), sums, credentials, allowed, windows, used)
+        return Group(kind, len(payloads), sums, credentials, allowed, windows, used)
 
-    def _passes_schemas(self, kind: Kind, records: list[JsonObject]) -> bool:
+    def _pass(self, kind: Kind, *columns: Sequence[Any]) -> bool:
+        """Tell whether records may be of a kind by all that they say beside the payload.
+
+        They say much the same, so only what is different is looked at. (True would be the same as 1.)
+        """
+        if set(map(type, columns[-1])) != {int}:
+            return False
+        try:
+            different = set(zip(*columns, strict=True))
+        except TypeError:
+            return False
+        return all(self._fits(kind, *said) for said in different)
+
+    def _fits(self, kind: Kind, dialect: Any, credential: Any, occurrence: Any) -> bool:
+        record = Record(kind.name, dialect, credential, occurrence, {})
+        found = (
+            kind.dialects.get(dialect)
+            if self._catalog.is_valid("record", record.as_map())
+            else None
+        )
+        return (
+            found is not None
+            and credential.partition(":")[0] == found.credential.type
+            and (kind.identity is None or occurrence == 0)
+        )
+
+    def _payloads_pass(self, kind: Kind, payloads: list[JsonObject]) -> bool:
         # Only known names, in nearly every bundle, and then there is less to check and nothing to list.
         if kind.name not in self._with_unknown:
-            if self._catalog.records_pass(kind, records, known_names=True):
+            if self._catalog.payloads_pass(kind, payloads, known_names=True):
                 return True
             self._with_unknown.add(kind.name)
-        return self._catalog.records_pass(kind, records, known_names=False)
+        return self._catalog.payloads_pass(kind, payloads, known_names=False)
 
 
-def _by_kind(elements: list[Any]) -> dict[object, list[JsonObject]]:
-    """Return the records of each kind in their order; empty where something is no record."""
-    groups: dict[object, list[JsonObject]] = {}
+def _by_kind(elements: list[Any]) -> dict[object, list[_Parts]]:
+    """Return what records of each kind consist of, in order; empty where something is no record."""
+    groups: dict[object, list[_Parts]] = {}
     try:
-        names = {element["kind"] for element in elements}
+        parts: list[_Parts] = list(map(_PARTS, elements))
+        if set(map(len, elements)) != {len(_FIELDS)}:
+            return {}
+        names = {part[0] for part in parts}
         if len(names) == 1:
-            return dict.fromkeys(names, elements)
-        for element in elements:
-            groups.setdefault(element["kind"], []).append(element)
-    except (KeyError, TypeError):
+            return dict.fromkeys(names, parts)
+        for part in parts:
+            groups.setdefault(part[0], []).append(part)
+    except (IndexError, KeyError, TypeError):
         return {}
     return groups
-
-
-def _fits(kind: Kind, dialect: str, credential: str, occurrence: int) -> bool:
-    """Tell what ``records.check_record`` asks beside the schemas."""
-    found = kind.dialects.get(dialect)
-    return (
-        found is not None
-        and credential.partition(":")[0] == found.credential.type
-        and (kind.identity is None or occurrence == 0)
-    )
 
 
 def _windows(kind: Kind, payloads: list[JsonObject]) -> list[Window] | None:

@@ -190,8 +190,8 @@ class Catalog:
             self.problems(name, None)
         self.all_pass("outcome", [])
         for kind in self.kinds.values():
-            self.records_pass(kind, [], known_names=True)
-            self.records_pass(kind, [], known_names=False)
+            self.payloads_pass(kind, [], known_names=True)
+            self.payloads_pass(kind, [], known_names=False)
 
     @property
     def tables(self) -> Mapping[str, JsonObject]:
@@ -218,27 +218,27 @@ class Catalog:
         """Tell whether each of many values passes a schema."""
         return self._passes(f"{name} each", lambda: _each(self.schema(name)), instances)
 
-    def records_pass(self, kind: Kind, records: list[Any], *, known_names: bool) -> bool:
-        """Tell whether each of many values is a record whose payload passes the schema of a kind.
+    def payloads_pass(self, kind: Kind, payloads: list[Any], *, known_names: bool) -> bool:
+        """Tell whether each of many values passes the schema of a kind.
 
         Args:
-            kind: the kind; whether the records say that they are of it is not looked at.
-            records: values as in ``record.schema.json``.
+            kind: the kind.
+            payloads: the values.
             known_names: whether names that the kind's schema does not list fail, in maps that are
                 open to them.
         """
 
         def schema() -> JsonObject:
-            record, payload = self.schema("record"), self.schema(f"kinds/{kind.name}")
+            payload = self.schema(f"kinds/{kind.name}")
             payload = {**payload, "properties": dict(payload["properties"])}
             for field in kind.open_maps if known_names else ():
                 closed = {**payload["properties"][field], "additionalProperties": False}
                 # The names that are listed pass as names; a test holds the schemas to that.
                 closed.pop("propertyNames", None)
                 payload["properties"][field] = closed
-            return _each({**record, "properties": {**record["properties"], "payload": payload}})
+            return _each(payload)
 
-        return self._passes(f"{kind.name} {known_names}", schema, records)
+        return self._passes(f"{kind.name} {known_names}", schema, payloads)
 
     def _passes(self, key: str, schema: Callable[[], JsonObject], instance: object) -> bool:
         validator = self._fast.get(key)
