@@ -72,7 +72,10 @@ class Way:
 def do(*command: object, **more: Any) -> None:
     """Run a process that must end well."""
     quiet = subprocess.DEVNULL
-    subprocess.run([*map(str, command)], check=True, stdin=quiet, stdout=quiet, **more)
+    done = subprocess.run(
+        [*map(str, command)], check=False, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, **more
+    )
+    assert done.returncode == 0, (command, done.stderr)
 
 
 def piped(first: list[object], second: list[object]) -> None:
@@ -110,7 +113,7 @@ def ways(folder: Path, lines: Path, server: postgres.PostgresServer | None) -> I
                   lambda to: do("tar", "-xzf", to / "usage.tar.gz", "-C", folder),
                   ("no", "no", "no", "no", "yes"))  # fmt: skip
     else:
-        nothing = {"initdb": "postgresql"}
+        nothing = {"a server of PostgreSQL": "postgresql"}
         yield Way("SQL to CSV, tar.gz", nothing, print, print, ("no", "no", "no", "no", "yes"))
     secret, public = folder / "minisign.key", folder / "minisign.pub"
     if shutil.which("minisign"):
@@ -129,7 +132,7 @@ def ways(folder: Path, lines: Path, server: postgres.PostgresServer | None) -> I
               ("yes", "no", "no", "no", "no"))  # fmt: skip
     identity, recipient = folder / "age.key", ""
     if shutil.which("age-keygen"):
-        do("age-keygen", "-o", identity, stderr=subprocess.DEVNULL)
+        do("age-keygen", "-o", identity)
         recipient = identity.read_text().split("public key: ")[1].split()[0]
     yield Way("zstd, age", {**zstd, "age": "age"},
               lambda to: piped(["zstd", "-q", "-3", "-c", lines],
@@ -201,16 +204,24 @@ def main() -> None:
         with contextlib.suppress(pytest.skip.Exception):
             server = stack.enter_context(postgres.running())
             load(server, lines)
-        for way in ways(folder, lines, server):
-            row: dict[str, object] = {"way": way.name, "gives": way.gives}
-            missing = [
+        every = list(ways(folder, lines, server))
+        missing = {
+            way.name: [
                 package for program, package in way.needs.items() if not shutil.which(program)
             ]
-            if missing and not (way.name.startswith("SQL") and server):
-                figures.append({**row, "missing": f"apt-get install {' '.join(missing)}"})
+            for way in every
+        }
+        found: dict[str, list[tuple[float, float, int]]] = {way.name: [] for way in every}
+        for _ in range(given.rounds):
+            for way in every:
+                if not missing[way.name]:
+                    found[way.name].append(taken(way, folder))
+        for way in every:
+            row: dict[str, object] = {"way": way.name, "gives": way.gives}
+            if missing[way.name]:
+                figures.append({**row, "missing": f"apt-get install {' '.join(missing[way.name])}"})
                 continue
-            found = list(zip(*(taken(way, folder) for _ in range(given.rounds)), strict=True))
-            make, check, size = map(statistics.median, found)
+            make, check, size = map(statistics.median, zip(*found[way.name], strict=True))
             each = size / given.records
             figures.append({**row, "make": make, "check": check, "bytes": size, "each": each})
     print(

@@ -203,7 +203,7 @@ def memory(folder: Path, home: Path, count: int) -> Iterator[dict[str, object]]:
 def main() -> None:
     """Print the figures as a table of this page's kind."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=50_000, help="records of a bundle")
+    parser.add_argument("--records", type=int, default=40_000, help="records of a bundle")
     parser.add_argument("--mebibytes", type=int, default=128, help="size of the file for digests")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there as well")
@@ -214,7 +214,7 @@ def main() -> None:
         home = home_that_trusts(folder)
         figures.extend(full_checks(folder, given.records, given.rounds))
         figures.extend(digest_checks(folder, home, given.mebibytes, given.rounds))
-        figures.extend(memory(folder, home, given.records))
+        figures.extend(memory(folder, home, given.records // 4))
     print(f"Python {platform.python_version()}, median of {given.rounds}")
     print("| what | name | median | unit | against the first |\n|---|---|---:|---|---:|")
     for row in figures:
