@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO, Literal
 
-from airgap import confirmation, media, timestamps, verify
+from airgap import confirmation, media, quarantine, timestamps, verify
 from airgap.audit import record
 from airgap.catalog import Catalog, JsonObject
 from airgap.errors import AirgapError
@@ -71,7 +71,7 @@ def run(
     for path in media.files(paths, (SUFFIX,)):
         name = printable(str(path), 300)
         try:
-            with media.quarantine(path, home.folder("quarantine")) as stream:
+            with quarantine.copied(path, home.folder("quarantine")) as stream:
                 receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
                 one = _apply(home, outbox, receipt, stream, path, clock)
         except AirgapError as error:

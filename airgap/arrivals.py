@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from airgap import media
+from airgap import media, quarantine
 from airgap.catalog import Catalog
 from airgap.errors import AirgapError, UsageError
 from airgap.home import Home
@@ -89,7 +89,7 @@ def approvals_beside(
     for path in list(found)[:_MOST]:
         name = printable(str(path), 300)
         try:
-            with media.quarantine(path, home.folder("quarantine"), most=_LARGEST) as stream:
+            with quarantine.copied(path, home.folder("quarantine"), most=_LARGEST) as stream:
                 read.append(approvals.read(stream.read(), catalog, name=name))
         except AirgapError as error:
             warn(f"{name} does not count: {error.message}")

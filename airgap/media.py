@@ -1,24 +1,21 @@
-"""What comes from and goes to a stick: a bounded copy in, a whole file out."""
+"""What goes to a stick: a whole file or none; and what lies on one."""
 
 import errno
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
-from io import BufferedReader, BytesIO, FileIO
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from airgap import mounts
-from airgap.bundle import layout
-from airgap.errors import DamagedError, InputRefusedError, MediumError, UsageError
+from airgap.errors import InputRefusedError, MediumError, UsageError
 from airgap.files import refused, sync_folder
-from airgap.limits import MAX_FILE_SIZE
+from airgap.quarantine import not_regular
 from airgap.readback import digest
 from airgap.text import plural, printable, size
 
@@ -31,93 +28,6 @@ MOST_FILES = 10_000
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.ASCII)
-
-
-@contextmanager
-def quarantine(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[BinaryIO]:
-    """Copy a file into a private folder and yield the copy; the medium is read once, and no more.
-
-    The copy has no name, so nothing is left behind. Symbolic links, devices, sockets and pipes
-    are not opened; a file that grows while it is read is refused, and so is a large one that does
-    not begin as airgap's files do.
-
-    Args:
-        path: the file on the medium.
-        folder: private folder on this machine's own disk.
-        most: largest size in bytes.
-
-    Raises:
-        InputRefusedError: not a regular file, or larger than ``most``.
-        DamagedError: the file changed while it was copied, or is large and none of airgap's.
-        MediumError: it can't be read, or the copy can't be written.
-    """
-    shown = printable(str(path), 300)
-    with _opened(path, most) as (medium, length), TemporaryFile(dir=folder) as copy:
-        _require_space(folder, length, "quarantine")
-        try:
-            left = length + 1
-            while left and (block := medium.read(min(_BLOCK, left))):
-                first = left > length
-                if (
-                    first
-                    and most == MAX_FILE_SIZE
-                    and len(layout.PREAMBLE) <= len(block) < left - 1
-                ):
-                    # More is to come: a sparse file of 8 GiB is not worth copying to find it is none.
-                    layout.check_preamble(block[: len(layout.PREAMBLE)], where=shown)
-                copy.write(block)
-                left -= len(block)
-            copy.flush()
-        except OSError as error:
-            raise refused("copied", path, error) from None
-        if left != 1:
-            raise DamagedError(
-                "the file changed while it was copied",
-                where=shown,
-                expected=f"{length} bytes",
-                hint="wait until nothing writes to the medium, then import it again",
-            )
-        copy.seek(0)
-        yield copy
-
-
-@contextmanager
-def in_place(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file as it lies on its medium, to be looked at and not acted on.
-
-    Raises:
-        InputRefusedError: not a regular file, or larger than any of airgap's.
-        MediumError: it can't be read.
-    """
-    with _opened(path, MAX_FILE_SIZE) as (medium, _):
-        try:
-            yield BufferedReader(medium)
-        except OSError as error:
-            raise refused("read", path, error) from None
-
-
-@contextmanager
-def _opened(path: Path, most: int) -> Iterator[tuple[FileIO, int]]:
-    """Open a regular file for ``quarantine`` and ``in_place``; yield it and its size."""
-    shown = printable(str(path), 300)
-    try:
-        # Looked at before it is opened: to open a device can be to act on it.
-        _require_regular(path.lstat(), shown)
-        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise refused("read", path, error) from None
-    with FileIO(source, "rb") as medium:
-        status = os.fstat(source)
-        _require_regular(status, shown)
-        if status.st_size > most:
-            raise InputRefusedError(
-                "the file is too large",
-                where=shown,
-                expected=f"at most {most} bytes",
-                found=f"{status.st_size} bytes",
-                hint="no file of airgap's is that large: see that it is the right one",
-            )
-        yield medium, status.st_size
 
 
 def place(
@@ -210,7 +120,7 @@ def files(paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     for path in paths:
         link = mounts.link_on_stick(path, mounted)
         if link is not None:
-            raise _not_regular(printable(str(path), 300), f"{printable(str(link), 300)} is a link")
+            raise not_regular(printable(str(path), 300), f"{printable(str(link), 300)} is a link")
         if path.is_dir():
             # A stick from Windows may hold it in capital letters.
             there = (
@@ -374,25 +284,17 @@ def _require_room(length: int, folder: Path) -> None:
             found=size(length),
             hint="use a stick with exFAT; bundles made from now on can be smaller: --max-size 2GiB",
         )
-    _require_space(folder, length, "the medium")
-
-
-def _require_space(folder: Path, length: int, what: str) -> None:
     try:
         _, free = mounts.space(folder)
     except OSError as error:
         raise refused("written", folder, error) from None
     if free is not None and free < length:
         raise MediumError(
-            f"there is not enough space on {what}"
-            if what == "the medium"
-            else f"there is not enough space to copy the file into {what}",
+            "there is not enough space on the medium",
             where=printable(str(folder), 300),
             expected=f"{size(length)} free",
             found=size(free),
-            hint="make room there, or name another stick, and run the command again; nothing is lost"
-            if what == "the medium"
-            else "make room on this machine's disk, and run the command again; nothing is lost",
+            hint="make room there, or name another stick, and run the command again; nothing is lost",
         )
 
 
@@ -489,19 +391,3 @@ def _renamed(old: Path, new: Path) -> bool:
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         return False
     raise OSError(number, os.strerror(number), str(new))
-
-
-def _require_regular(status: os.stat_result, where: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        found = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a folder, device or pipe"
-        raise _not_regular(where, found)
-
-
-def _not_regular(where: str, found: str) -> InputRefusedError:
-    return InputRefusedError(
-        "this is not a regular file",
-        where=where,
-        expected="a regular file",
-        found=found,
-        hint="name the file itself: links and devices on a medium are not followed",
-    )

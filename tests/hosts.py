@@ -19,7 +19,7 @@ import pytest
 from model import LICENSES, Beacon, Bundle, Choose, Killed, Life, Model, Scheduler, read, totals
 from support import SOURCE, trusted, write_lines
 
-from airgap import catalog, confirmation, export, home, media, verify
+from airgap import catalog, confirmation, export, home, media, quarantine, verify
 from airgap.bundle.layout import Header
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
@@ -406,7 +406,7 @@ class Hosts:
         """Apply receipts; the command looks first whether one is old, and without that none harms."""
         with self.process(dies):
             for path in paths:
-                with media.quarantine(path, self.root) as stream:
+                with quarantine.copied(path, self.root) as stream:
                     receipt = verify.verify_receipt(
                         stream, name=path.name, trust=TRUST, catalog=SCHEMAS
                     )

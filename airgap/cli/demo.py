@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from airgap import catalog, jsontext, media, verify
+from airgap import catalog, jsontext, media, quarantine, verify
 from airgap.cli.common import Output, airgap_command
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
@@ -189,7 +189,7 @@ class _Demo:
     def _file_totals(self, suffix: str) -> Totals:
         totals = Totals()
         for path in media.files([self._folder / "stick"], (suffix,)):
-            with media.quarantine(path, self._folder) as stream:
+            with quarantine.copied(path, self._folder) as stream:
                 if suffix == BUNDLE_SUFFIX:
                     trust = trust_store.load(self._folder / "workstation/trust.json", self._schemas)
                     bundle = verify.verify_bundle(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airgap import media, timestamps, unsealing, verify
+from airgap import quarantine, timestamps, unsealing, verify
 from airgap.arrivals import trust_of
 from airgap.bundle import reader
 from airgap.bundle.sealing import FileKey
@@ -145,7 +145,9 @@ def opened(
     name = printable(str(path), 300)
     opener = unsealer(home, sealing_passphrase_file)
     how = (
-        media.in_place(path) if digests_only else media.quarantine(path, home.folder("quarantine"))
+        quarantine.in_place(path)
+        if digests_only
+        else quarantine.copied(path, home.folder("quarantine"))
     )
     with how as stream:
         file = reader.open_file(stream, name=name, catalog=catalog)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from airgap import captured, catalog, confirmation, media, timestamps, verify
+from airgap import captured, catalog, confirmation, media, quarantine, timestamps, verify
 from airgap.arrivals import trust_of
 from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side
@@ -85,7 +85,7 @@ def _continue(out: Output, home_path: Path, paths: tuple[Path, ...]) -> None:
             receipts: list[verify.VerifiedReceipt] = []
             for path in media.files(list(paths), (".receipt",)):
                 name = printable(str(path), 300)
-                with media.quarantine(path, home.folder("quarantine")) as stream:
+                with quarantine.copied(path, home.folder("quarantine")) as stream:
                     receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=schemas)
                 if receipt.source == home.name:
                     receipts.append(receipt)

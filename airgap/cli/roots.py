@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, credentials, media, timestamps
+from airgap import catalog, credentials, media, quarantine, timestamps
 from airgap.audit import record
 from airgap.bundle.envelope import Envelope
 from airgap.cli.common import Output, airgap_command, ask_passphrase, passphrase_option
@@ -148,7 +148,7 @@ def _sign(
                 "--expires is part of what the others signed; it can't be changed now",
                 hint="leave it out, or sign anew: airgap trust sign --key NAME --expires DATE --to FOLDER",
             )
-        with media.quarantine(file, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
+        with quarantine.copied(file, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
             envelope, store = trust_roots.read(stream.read(), schemas, where=str(file))
         envelope = _holding(out, envelope, store)
         out.say(*_contents(store))
@@ -258,7 +258,7 @@ def _in_order(
     for path in media.files(list(paths), (trust_roots.SUFFIX,)):
         name = printable(str(path), 300)
         try:
-            with media.quarantine(path, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
+            with quarantine.copied(path, home.folder("quarantine"), most=MAX_TRUST_STORE) as stream:
                 data = stream.read()
             version = trust_roots.read(data, catalog.load(), where=name)[1].version
         except AirgapError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from airgap import media, timestamps, verify
+from airgap import quarantine, timestamps, verify
 from airgap.catalog import Catalog
 from airgap.credentials import Keyring
 from airgap.errors import AirgapError
@@ -103,7 +103,7 @@ class Intake:
     def _take_one(self, path: Path) -> Imported:
         name = printable(str(path), 300)
         try:
-            with media.quarantine(path, self.home.folder("quarantine")) as stream:
+            with quarantine.copied(path, self.home.folder("quarantine")) as stream:
                 bundle = verify.verify_bundle(
                     stream,
                     name=name,

@@ -26,6 +26,7 @@ from airgap.bundle.layout import Header
 from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.bundle.writer import Writer
 from airgap.collect.payloads import Rules, records_of
+from airgap.contents import Contents
 from airgap.records import Record
 from airgap.trust import keys, recipients
 from airgap.trust.keys import ED25519, HYBRID, PrivateKey
@@ -63,7 +64,7 @@ def written(found: list[Record], key: PrivateKey, recipient: RecipientKey | None
         wrapped = recipient.public.wrap(secret, Context(SOURCE, 1))
         header = Header("bundle", sealing=Sealing(file_key.commitment, (wrapped,)))
     stream = io.BytesIO()
-    writer, contents = Writer(stream, header, file_key), verify.Contents()
+    writer, contents = Writer(stream, header, file_key), Contents()
     for record in found:
         contents.add(record, SCHEMAS.kind(record.kind), where="b")
         writer.add(record.as_map())

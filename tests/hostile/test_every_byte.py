@@ -6,6 +6,7 @@ import pytest
 from support import LICENSE, bundle_fields, report, transaction
 
 from airgap import catalog, timestamps
+from airgap.contents import Contents
 from airgap.credentials import Keyring, fingerprint
 from airgap.home import open_home
 from airgap.replay import intake
@@ -103,7 +104,7 @@ def test_a_sealed_bundle_with_any_byte_changed_or_cut_is_refused_opened_or_not(s
     own = recipients.from_seeds(bytes(31) + b"x")
     seal = Seal((own.public,), lambda size: b"k" * size)
     header, file_key = seal.begin(Header("bundle", "none", 300), Context("bank-a.prod", 1))
-    stream, contents = io.BytesIO(), verify.Contents()
+    stream, contents = io.BytesIO(), Contents()
     writer = Writer(stream, header, file_key)
     for number in range(2):
         payload = {k: v for k, v in transaction(number).items() if k != "license"}

@@ -15,7 +15,7 @@ import sticks
 from striking import Stopped
 from support import LICENSE, run, transaction
 
-from airgap import media
+from airgap import quarantine
 from airgap.errors import DamagedError, InputRefusedError, MediumError
 
 needs_strace = pytest.mark.skipif(
@@ -32,7 +32,7 @@ def box(tmp_path):
 
 
 def copied(box, path, **options):
-    with media.quarantine(path, box / "private", **options) as stream:
+    with quarantine.copied(path, box / "private", **options) as stream:
         return stream.read()
 
 
@@ -165,7 +165,7 @@ def test_a_copy_for_which_there_is_no_room_is_refused_before_it_is_begun(box, tm
         file.truncate(64 * sticks.MIB)
     with sticks.stick("ext4", tmp_path / "small", 4 * sticks.MIB) as small:
         with pytest.raises(MediumError, match="not enough space to copy the file into quarantine"):
-            with media.quarantine(path, small.folder):
+            with quarantine.copied(path, small.folder):
                 pass
         assert list(small.folder.iterdir()) == []
 

@@ -22,6 +22,7 @@ from airgap.bundle import codec
 from airgap.bundle.envelope import Envelope
 from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.writer import Writer
+from airgap.contents import Contents
 from airgap.errors import AirgapError
 from airgap.records import Record
 from airgap.trust import keys
@@ -52,7 +53,7 @@ def refused(site, beacon, code, *words):
 def forge(site, *, signer=None, records=None, raw=None, **fields):
     """Write a bundle that the trusted exporter's key signs although it is not right."""
     stream = io.BytesIO()
-    writer, contents = Writer(stream, Header("bundle")), verify.Contents()
+    writer, contents = Writer(stream, Header("bundle")), Contents()
     for record in records if records is not None else [_record()]:
         if isinstance(record, Record):
             contents.add(record, SCHEMAS.kind(record.kind), where="forged")

@@ -14,8 +14,9 @@ import sandbox
 from forging import forged
 from support import LICENSE, Site, run, trusted
 
-from airgap import credentials, verify
+from airgap import credentials
 from airgap.bundle import codec
+from airgap.contents import Contents
 from airgap.records import Record
 from airgap.trust import keys
 from airgap.trust import store as trust_store
@@ -83,7 +84,7 @@ def test_a_body_of_several_lines_passes_for_no_other_request(site, schemas):
     payload = {**form, "encoding": "utf-8", "body": body}
     credential = credentials.fingerprint("license", LICENSE)
     record = Record("otlp_metrics", "documents", credential, 0, payload)
-    contents = verify.Contents()
+    contents = Contents()
     contents.add(record, schemas.kind(record.kind), where="test")
     chunk = codec.array_header(1) + codec.encode(record.as_map())
     forged(site.stick / "x.airgap", site.exporter, [(1, chunk)], **contents.as_map(schemas))

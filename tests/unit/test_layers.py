@@ -41,6 +41,7 @@ LAYERS = [
         "airgap.database",
         "airgap.audit",
     ),
+    ("airgap.quarantine",),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
     ("airgap.outbox_layout",),
     ("airgap.outbox", "airgap.review"),

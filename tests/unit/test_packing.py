@@ -15,13 +15,13 @@ from airgap.bundle.layout import Header
 from airgap.bundle.writer import Writer
 from airgap.collect.payloads import Rules, records_of
 from airgap.collection import collect
+from airgap.contents import Contents
 from airgap.errors import InputRefusedError
 from airgap.limits import MAX_INTEGER
 from airgap.outbox import Outbox
 from airgap.packing import Packing
 from airgap.sightings import Sighting
 from airgap.trust import keys
-from airgap.verify import Contents
 
 SCHEMAS = catalog.load()
 NOW = datetime(2026, 2, 1, tzinfo=UTC)

@@ -12,13 +12,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from airgap import catalog, verify
+from airgap import catalog
 from airgap.bundle import codec, envelope, layout
 from airgap.bundle.envelope import Envelope, Signature
 from airgap.bundle.layout import Header
 from airgap.bundle.writer import Writer
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
+from airgap.contents import Contents
 from airgap.records import Record, record_id
 from airgap.timestamps import to_text
 from airgap.trust import keys
@@ -49,7 +50,7 @@ def bundle(header: Header, signers: list[keys.PrivateKey]) -> tuple[bytes, Envel
     schemas = catalog.load()
     stream = io.BytesIO()
     file_key = None if header.sealing is None else sealed.FileKey(sealed.FILE_KEY)
-    writer, contents = Writer(stream, header, file_key), verify.Contents()
+    writer, contents = Writer(stream, header, file_key), Contents()
     for number, record in enumerate(records()):
         contents.add(record, schemas.kind(record.kind), where=f"record {number}")
         writer.add(record.as_map())
@@ -84,7 +85,7 @@ def no_usage(after: Envelope) -> bytes:
             "previous": after.document_id,
             "created_at": to_text(MADE_AT),
             "producer": "airgap vectors",
-            **verify.Contents().as_map(catalog.load()),
+            **Contents().as_map(catalog.load()),
             "pseudonymised": [],
             "no_usage": NO_USAGE,
             "message": "Change 654987",
@@ -98,7 +99,7 @@ def receipt(answered: Envelope) -> bytes:
     """Return a receipt that says delivered for all records but the last, which is in doubt."""
     schemas = catalog.load()
     stream = io.BytesIO()
-    writer, contents = Writer(stream, Header("receipt", "none")), verify.Contents()
+    writer, contents = Writer(stream, Header("receipt", "none")), Contents()
     all_records = records()
     for record in all_records:
         kind = schemas.kind(record.kind)

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from model import ADDED_UP, FAIR, FOUL, LINES, Choose, Known, totals
 from support import SOURCE
 
-from airgap import export, media, verify
+from airgap import export, quarantine, verify
 from airgap.bundle import codec
 from airgap.collection import collect
 from airgap.errors import AirgapError, InputRefusedError
@@ -144,7 +144,7 @@ class Journey(Hosts, RuleBasedStateMachine):
             [result] = self.take([bad])
             assert isinstance(result.error, AirgapError)
         else:
-            with pytest.raises(AirgapError), media.quarantine(bad, self.root) as stream:
+            with pytest.raises(AirgapError), quarantine.copied(bad, self.root) as stream:
                 verify.verify_receipt(stream, name="bad", trust=TRUST, catalog=SCHEMAS)
         after = [side.database.connection.total_changes for side in (self.outbox, self.ledger)]
         assert after == before, "a damaged file changes nothing"
