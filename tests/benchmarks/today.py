@@ -191,7 +191,7 @@ def taken(way: Way, folder: Path) -> tuple[float, float, int]:
 def main() -> None:
     """Print the figures as a table of this page's kind."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--records", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
