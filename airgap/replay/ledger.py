@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -45,6 +46,16 @@ _CONFLICT = {
     "detail": "another content came under this id before; neither sent nor counted",
 }
 _PAGE = 500
+# Both go by the record's number, a run of numbers at a time. That the state is no bare column keeps
+# the index on it out: it would look through all records in that state for each run.
+_SEND = (
+    "UPDATE record SET state = 'sending', attempts = attempts + 1, changed_at = ?"
+    " WHERE number BETWEEN ? AND ? AND state || '' = 'waiting'"
+)
+_SETTLE = (
+    "UPDATE record SET state = ?, status = ?, detail = ?, answer = ?, changed_at = ?,"
+    " doubted = CASE WHEN ? = 1 THEN 1 ELSE doubted END WHERE number BETWEEN ? AND ?"
+)
 _BUNDLE = "number, bundle_id, source, sequence, previous, created"
 
 
@@ -142,13 +153,16 @@ class Ledger:
                     *_columns(bundle.no_usage),
                 ),
             ).lastrowid
-            for identifier, record in bundle.records():
-                if self._add_record(number, identifier, record, now, bundle.name):
-                    kind = self.catalog.kind(record.kind)
-                    note_window(timeline, record, kind, where=bundle.name)
-                else:
-                    known += 1
-                    conflicts += self._note_conflict(number, identifier, record)
+            records = bundle.records()
+            while page := list(islice(records, _PAGE)):
+                there = self._add_page(number, page, now, bundle.name)
+                for identifier, record in page:
+                    if identifier not in there:
+                        kind = self.catalog.kind(record.kind)
+                        note_window(timeline, record, kind, where=bundle.name)
+                    elif self._note_conflict(number, identifier, record):
+                        conflicts += 1
+                known += len(there)
             connection.executemany(
                 "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?, ?)",
                 [(source, *row) for row in timeline.known()],
@@ -214,28 +228,16 @@ class Ledger:
         if not settled and not sending:
             return
         now = timestamps.to_text(self.clock())
+        changes, events = _changes(settled, now)
+        leaving = [(now, first, last) for first, last in _runs(sending)]
         with self.database.transaction() as connection:
-            for item in settled:
-                answer = json.dumps(item.answers) if item.answers else None
-                connection.executemany(
-                    "UPDATE record SET state = ?, status = ?, detail = ?, answer = ?, changed_at = ?,"
-                    " doubted = doubted OR ? WHERE number = ?",
-                    [
-                        (item.state, item.status, item.detail, answer, now, item.doubted, n)
-                        for n in item.numbers
-                    ],
-                )
-                if item.state != "delivered":
-                    connection.executemany(
-                        "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
-                        [(n, now, item.state, item.status, item.detail) for n in item.numbers],
-                    )
-            changed = connection.executemany(
-                "UPDATE record SET state = 'sending', attempts = attempts + 1, changed_at = ?"
-                " WHERE number = ? AND state = 'waiting'",
-                [(now, n) for n in sending],
-            ).rowcount
-            if sending and changed != len(sending):
+            if changes:
+                connection.executemany(_SETTLE, changes)
+            if events:
+                connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", events)
+            if not leaving:
+                return
+            if connection.executemany(_SEND, leaving).rowcount != len(sending):
                 raise DamagedError(
                     "a record is being sent by somebody else",
                     where=str(self.database.path),
@@ -404,32 +406,61 @@ class Ledger:
     def _add_record(
         self, bundle: int | None, identifier: bytes, record: Record, now: str, name: str
     ) -> bool:
+        return not self._add_page(bundle, [(identifier, record)], now, name)
+
+    def _add_page(
+        self, bundle: int | None, page: Sequence[tuple[bytes, Record]], now: str, name: str
+    ) -> set[bytes]:
+        """Add a bundle's next records; return the ids of those that were there already."""
         connection = self._connection
-        added = connection.execute(
-            "INSERT OR IGNORE INTO record"
+        ids = [identifier for identifier, _ in page]
+        marks = ", ".join("?" * len(ids))
+        found = connection.execute(f"SELECT id FROM record WHERE id IN ({marks})", ids)
+        there = {bytes(row[0]) for row in found}
+        connection.executemany(
+            "INSERT INTO record"
             " (id, kind, dialect, credential, occurrence, payload, state, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?)",
-            (
-                identifier,
-                record.kind,
-                record.dialect,
-                record.credential,
-                record.occurrence,
-                codec.encode(record.payload),
-                now,
-            ),
-        ).rowcount
+            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?) ON CONFLICT (id) DO NOTHING",
+            [
+                (
+                    identifier,
+                    record.kind,
+                    record.dialect,
+                    record.credential,
+                    record.occurrence,
+                    codec.encode(record.payload),
+                    now,
+                )
+                for identifier, record in page
+                if identifier not in there
+            ],
+        )
         linked = connection.execute(
-            "INSERT OR IGNORE INTO bundle_record SELECT ?, number, NULL FROM record WHERE id = ?",
-            (bundle, identifier),
-        ).rowcount
-        if not linked:
+            f"INSERT INTO bundle_record (bundle, record) SELECT ?, number FROM record WHERE id IN ({marks})"
+            " ON CONFLICT DO NOTHING RETURNING record",
+            (bundle, *ids),
+        ).fetchall()
+        if len(linked) != len(ids):
             raise DamagedError(
-                f"the bundle holds the record {identifier.hex()} twice",
+                f"the bundle holds the record {self._twice(ids, linked).hex()} twice",
                 where=name,
                 hint="nothing was taken over; the exporter that made this is broken",
             )
-        return bool(added)
+        return there
+
+    def _twice(self, ids: Sequence[bytes], linked: Sequence[tuple[int]]) -> bytes:
+        """Return which of a page's ids came twice: in the page, or in one before."""
+        for position, identifier in enumerate(ids):
+            if identifier in ids[:position]:
+                return identifier
+        marks = ", ".join("?" * len(ids))
+        return next(
+            bytes(identifier)
+            for identifier, number in self._connection.execute(
+                f"SELECT id, number FROM record WHERE id IN ({marks})", ids
+            )
+            if (number,) not in linked
+        )
 
     def _note_conflict(self, bundle: int | None, identifier: bytes, record: Record) -> bool:
         """Keep the content of a record that comes under the id of another one; tell whether it does."""
@@ -449,6 +480,38 @@ class Ledger:
             (codec.encode(record.payload), bundle, number),
         )
         return True
+
+
+def _changes(
+    settled: Sequence[Settled], now: str
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Return the values of the settled records, by runs of numbers, and those of their events."""
+    numbers: dict[tuple[object, ...], list[int]] = {}
+    events: list[tuple[object, ...]] = []
+    for item in settled:
+        kept = json.dumps(item.answers) if item.answers else None
+        said = (item.state, item.status, item.detail, kept, int(item.doubted))
+        numbers.setdefault(said, []).extend(item.numbers)
+        if item.state != "delivered":
+            events += [(n, now, item.state, item.status, item.detail) for n in item.numbers]
+    changes: list[tuple[object, ...]] = []
+    for (state, status, detail, answer, doubted), alike in numbers.items():
+        what = (state, status, detail, answer, now, doubted)
+        changes += [(*what, first, last) for first, last in _runs(alike)]
+    return changes, events
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and last of each run of numbers that follow each other without a hole."""
+    runs: list[tuple[int, int]] = []
+    first = last = -2
+    for number in sorted(numbers):
+        if number != last + 1:
+            if last >= 0:
+                runs.append((first, last))
+            first = number
+        last = number
+    return [*runs, (first, last)] if last >= 0 else runs
 
 
 def _columns(told: Declaration | None) -> tuple[object, ...]:
