@@ -267,7 +267,7 @@ CAUSES: tuple[Cause, ...] = (
         "the host's name is not known here",
         "check --beacon-url and --api-url, name service, and HTTPS_PROXY where only a proxy knows "
         "names outside; then " + _RESUME,
-        reason=r"not sent: .*(name or service|name resolution|getaddrinfo|nodename|no address)",
+        reason=r"not sent: .*(name or service|name resolution|getaddrinfo|nodename|no address|not resolve)",
     ),
     _row(
         "wrong-url",

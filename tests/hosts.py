@@ -30,7 +30,7 @@ from airgap.errors import InputRefusedError, SequenceError
 from airgap.exporting import is_due
 from airgap.outbox import Outbox
 from airgap.records import Record
-from airgap.replay import decisions, delivery
+from airgap.replay import decisions
 from airgap.replay.delivery import Delivery, Pace, Surroundings
 from airgap.replay.intake import Imported, Intake
 from airgap.replay.ledger import Ledger
@@ -334,23 +334,22 @@ class Hosts:
         stop_after: int | None,
     ) -> None:
         beacon = Beacon(self.model, choose, self.life, weather)
-        threads = Scheduler(beacon)
+        network = Scheduler(beacon)
         self.ledger.set_scope(bundles)
         around = Surroundings(
-            lambda: threads.time,
-            threads.sleep,
+            lambda: network.time,
+            network.sleep,
             lambda: 1.0,
             lambda: stop_after is not None and beacon.sent >= stop_after,
         )
         pace = Pace(in_flight, attempts=3, first_wait=1.0, longest_wait=60.0)
-        with mock.patch.multiple(delivery, Workers=threads.workers, wait=threads.wait):
-            try:
-                Delivery(
-                    self.ledger, SCHEMAS, KEYRING, ROUTES, beacon, pace, around, lambda _: None
-                ).run()
-            finally:
-                self.cut_off = self.life.dead
-                threads.end()
+        try:
+            Delivery(
+                self.ledger, SCHEMAS, KEYRING, ROUTES, network, pace, around, lambda _: None
+            ).run()
+        finally:
+            self.cut_off = self.life.dead
+            network.end()
         assert not beacon.complaints
 
     def write_receipts(

@@ -6,7 +6,7 @@ to records and bundles; everything else it works out from the lines that were co
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 from support import LICENSE, report, transaction
 
-from airgap.replay.answers import Answer, DoubtfulError, NotSentError
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError, Outcome
 from airgap.replay.requests import Request
 
 LICENSES = (LICENSE, "lcl_EXAMPLE_another_made_up_key")
@@ -311,7 +311,7 @@ class Beacon:
 
 @dataclass
 class Scheduler:
-    """Stands in for the sending threads, so that a run repeats itself.
+    """Stands in for the network, so that a run repeats itself.
 
     Which of the requests in flight is answered next is drawn, and whether the deadline comes
     first. Time is a number.
@@ -319,41 +319,39 @@ class Scheduler:
 
     beacon: Beacon
     time: float = 0.0
-    pending: list[tuple[Future[Any], Callable[[], Any]]] = field(default_factory=list)
+    pending: list[tuple[int, Request]] = field(default_factory=list)
+    lost: list[Request] = field(default_factory=list)
 
-    def workers(self, _count: int) -> "Scheduler":
-        return self
+    def begin(self, flight: int, request: Request) -> None:
+        self.pending.append((flight, request))
 
-    def submit(self, job: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.pending.append((future, job))
-        return future
-
-    def wait(
-        self, flying: Iterable[Future[Any]], timeout: float, return_when: str
-    ) -> tuple[set[Future[Any]], set[Future[Any]]]:
-        life, choose, waited_for = self.beacon.life, self.beacon.choose, set(flying)
+    def landed(self, seconds: float) -> list[tuple[int, Outcome]]:
+        life, choose = self.beacon.life, self.beacon.choose
         if life.dead:
             raise Killed
-        mine = [item for item in self.pending if item[0] in waited_for]
         if self.beacon.weather != FAIR and choose(range(10)) == 9:
-            self.time += timeout
-            return set(), waited_for
-        item = choose(mine)
+            self.time += seconds
+            return []
+        item = choose(self.pending)
         self.pending.remove(item)
-        future, job = item
-        future.set_result(job())
-        return {future}, waited_for - {future}
+        flight, request = item
+        try:
+            return [(flight, self.beacon.send(request))]
+        except (NotSentError, DoubtfulError) as error:
+            return [(flight, error)]
 
-    def close(self) -> None:
-        """Do nothing: what is still pending is settled by ``end``."""
+    def give_up(self, flight: int) -> None:
+        [request] = [request for number, request in self.pending if number == flight]
+        self.pending.remove((flight, request))
+        self.lost.append(request)
 
     def end(self) -> None:
         """Let what is still on its way arrive or be lost."""
         self.beacon.late = True
-        for _, job in self.pending:
-            job()
-        self.pending = []
+        for request in [*self.lost, *(request for _, request in self.pending)]:
+            with suppress(DoubtfulError):
+                self.beacon.send(request)
+        self.pending, self.lost = [], []
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds

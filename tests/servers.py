@@ -71,6 +71,62 @@ def serving(reply: Reply) -> Iterator[Misbehaving]:
             thread.join(10)
 
 
+@dataclass
+class Conversing:
+    """A server whose connections are kept alive; of each request, its number on its connection."""
+
+    url: str
+    turns: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, body in self.turns]
+
+
+@contextmanager
+def conversing(go_on: Callable[[int], bool]) -> Iterator[Conversing]:
+    """Run a server that answers 204 to request ``n`` of a connection, or hangs up having read it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    state = Conversing(f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+    def converse(connection: socket.socket) -> None:
+        with connection:
+            number, data = 0, b""
+            while True:
+                while b"\r\n\r\n" not in data:
+                    part = connection.recv(65536)
+                    if not part:
+                        return
+                    data += part
+                head, _, data = data.partition(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+                while len(data) < length:
+                    data += connection.recv(65536)
+                state.turns.append((number, data[:length]))
+                data = data[length:]
+                if not go_on(number):
+                    return
+                connection.sendall(b"HTTP/1.1 204 Any\r\n\r\n")
+                number += 1
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=converse, args=(connection,), daemon=True).start()
+
+    acceptor = threading.Thread(target=accept, daemon=True)
+    acceptor.start()
+    try:
+        yield state
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join(10)
+
+
 def _read_head(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:

@@ -37,7 +37,7 @@ NEVER_A_VARIABLE = frozenset(
     "allow accept log_attribute log_template message_in_bundle with_answers no_passphrase".split()
 )
 PROFILE = ("beacon_url", "api_url", "dialect", "ca_file", "license_file", "api_key_file")
-PROFILE += ("timeout", "attempts", "in_flight")
+PROFILE += ("timeout", "attempts", "in_flight", "rate")
 
 
 def value_of(option: click.Option) -> dict[str, Any]:

@@ -82,9 +82,16 @@ from airgap.text import plural
 @click.option(
     "--in-flight",
     type=click.IntRange(1, 64),
-    default=4,
+    default=8,
     show_default=True,
-    help="Requests at a time.",
+    help="Most requests at a time; fewer while the beacon is busy or slow.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.01, 100_000),
+    default=50.0,
+    show_default=True,
+    help="Most requests per second.",
 )
 @click.option(
     "--timeout",
@@ -119,6 +126,7 @@ def command(
     api_url: str | None,
     dialect: tuple[str, ...],
     in_flight: int,
+    rate: float,
     timeout: float,
     attempts: int,
     ca_file: Path | None,
@@ -149,7 +157,7 @@ def command(
       airgap import /media/stick --license-file /etc/airgap/license.key --dry-run
     """
     home = on_side(home_path, "workstation")
-    _check_options(paths, timeout, receipt_to, resume=resume)
+    _check_options(paths, timeout, rate, receipt_to, resume=resume)
     accepted = importing.backdated(accept_backdated)
     schemas = catalog.load()
     plan = Plan(
@@ -178,7 +186,14 @@ def command(
         key_choice, ask_passphrase(passphrase_file), plan.trust.is_for("importer")
     )
     check_key(key, plan.trust, timestamps.system_clock())
-    sending = Sending(in_flight, attempts, timeout, ca_file, watcher.stopping)
+    sending = Sending(
+        in_flight=in_flight,
+        rate=rate,
+        attempts=attempts,
+        timeout=timeout,
+        ca_file=ca_file,
+        stopping=watcher.stopping,
+    )
     with importing.opened(home, schemas, plan.clock) as ledger:
         done = importing.run(
             plan, ledger, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
@@ -187,7 +202,7 @@ def command(
 
 
 def _check_options(
-    paths: tuple[Path, ...], timeout: float, receipt_to: Path | None, *, resume: bool
+    paths: tuple[Path, ...], timeout: float, rate: float, receipt_to: Path | None, *, resume: bool
 ) -> None:
     if not paths and not resume:
         raise UsageError(
@@ -196,6 +211,8 @@ def _check_options(
         )
     if not timeout > 0:
         raise UsageError("the time-out is not a number of seconds", found=str(timeout))
+    if not rate > 0:
+        raise UsageError("the rate is not a number of requests per second", found=str(rate))
     if receipt_to is not None and not receipt_to.is_dir():
         raise UsageError(
             "the receipts' folder is not there", where=str(receipt_to), hint="make it, or mount it"

@@ -167,6 +167,8 @@ def finish(out: Output, done: Done) -> None:
                 for r in imported
             ],
             "requests": report.requests,
+            "busy": report.busy,
+            "in_flight": report.limit or None,
             "stopped": report.stop or None,
             "reason": report.reason or None,
             "states": states,

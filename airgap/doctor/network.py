@@ -9,7 +9,7 @@ from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Connection, Scene
 from airgap.errors import UsageError
 from airgap.findings import AHEAD
-from airgap.replay import probe
+from airgap.replay import network, probe
 from airgap.replay.probe import Authority, Reached, Stage, Unreached
 from airgap.replay.requests import check_base
 from airgap.text import plural, printable
@@ -116,7 +116,7 @@ def proxy(environment: Mapping[str, str]) -> Iterator[Finding]:
     found = probe.proxies(environment)
     shown = ", ".join(f"{name}={value}" for name, value in found.items())
     try:
-        probe.check_proxies()
+        network.check_proxies()
     except UsageError as error:
         yield wrong(
             "network.proxy",

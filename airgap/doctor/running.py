@@ -80,7 +80,7 @@ def _network(scene: Scene, connection: Connection | None) -> Iterator[Finding]:
         yield wrong(
             "network.client",
             f"the HTTP client is not installed: {error}",
-            expected="httpx and what it needs",
+            expected="PycURL",
             cure="install all of requirements.lock: pip install --require-hashes -r requirements.lock",
         )
         return

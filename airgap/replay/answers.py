@@ -23,14 +23,26 @@ class DoubtfulError(Exception):
     """The request was cut off after sending began: the server may have counted it."""
 
 
+Outcome = Answer | NotSentError | DoubtfulError
+"""What became of a request; the errors are values here, and nothing raises them."""
+
+
 class Transport(Protocol):
-    """Sends requests; safe to be called from several threads."""
+    """Has any number of requests in flight; is called from one thread, and needs no other."""
 
-    def send(self, request: Request) -> Answer:
-        """Send a request and return the answer.
+    def begin(self, flight: int, request: Request) -> None:
+        """Let a request leave.
 
-        Raises:
-            NotSentError: the server saw nothing of it.
-            DoubtfulError: the server may have seen it.
+        Args:
+            flight: a number that names it from here on.
+            request: the request.
         """
+        ...
+
+    def landed(self, seconds: float) -> list[tuple[int, Outcome]]:
+        """Return what became of requests; waits for the first one, for so many seconds at most."""
+        ...
+
+    def give_up(self, flight: int) -> None:
+        """Wait for a request no longer; what is there of its connection is closed."""
         ...

@@ -1,22 +1,25 @@
-"""Delivery: waiting records out, several requests in flight, every step on disk before it counts."""
+"""Delivery: waiting records out, several requests in flight, every step on disk before it counts.
+
+One thread does all of it. One commit holds all answers that came and all requests that are about to
+leave; while it is waited for, further answers come, so commits hold more the faster they come.
+"""
 
 import heapq
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count, groupby
 from typing import Literal, cast
 
 from airgap.catalog import Catalog, Kind
 from airgap.credentials import Keyring
 from airgap.errors import AirgapError
-from airgap.replay.answers import DoubtfulError, NotSentError, Transport
+from airgap.replay.answers import Answer, NotSentError, Outcome, Transport
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import Settled, State
-from airgap.replay.requests import Batch, Routes, batches, build
+from airgap.replay.rate import Rate
+from airgap.replay.requests import Batch, Request, Routes, batches, build
+from airgap.replay.throttle import Throttle
 from airgap.replay.verdict import Meaning, Verdict, judge
-from airgap.replay.workers import Workers
 
 Stop = Literal["", "unreachable", "not_the_beacon", "interrupted"]
 
@@ -26,18 +29,20 @@ class Pace:
     """How hard to try, in seconds.
 
     Args:
-        in_flight: most requests at a time.
+        in_flight: most requests at a time; fewer where the beacon is busy or slow.
         attempts: most attempts per request and run.
         first_wait: wait before the second attempt; doubles from there.
         longest_wait: bound of a wait, Retry-After included; a longer one ends the run instead.
         deadline: longest time for one request as a whole; what is not answered then is in doubt.
+        rate: most requests per second, second attempts included.
     """
 
-    in_flight: int = 4
+    in_flight: int = 8
     attempts: int = 6
     first_wait: float = 0.5
     longest_wait: float = 120.0
     deadline: float = 300.0
+    rate: float = 50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,16 @@ class Report:
 
     Args:
         requests: how many requests left.
+        limit: how many could be in flight at the end.
+        busy: how many requests came back because the beacon is busy, or not at all.
         stop: why it ended before its time, or empty.
         reason: the last failure's words.
         held: credentials that the beacon refused.
     """
 
     requests: int = 0
+    limit: int = 0
+    busy: int = 0
     stop: Stop = ""
     reason: str = ""
     held: set[str] = field(default_factory=set)
@@ -86,7 +95,7 @@ class _Delayed:
 class _Flight:
     batch: Batch
     attempt: int
-    due: float
+    left: float
 
 
 class Delivery:
@@ -116,9 +125,12 @@ class Delivery:
         self._around = surroundings
         self._progress = progress
         self._report = Report()
+        self._throttle = Throttle(pace.in_flight)
+        self._rate = Rate(pace.rate, surroundings.monotonic())
         self._delayed: list[_Delayed] = []
         self._order = count()
-        self._flying: dict[Future[Verdict], _Flight] = {}
+        # By number of departure, so the oldest first.
+        self._flying: dict[int, _Flight] = {}
         self._settled: list[Settled] = []
 
     def run(self) -> Report:
@@ -126,115 +138,150 @@ class Delivery:
 
         On an interruption, requests in flight are waited for and settled; nothing new leaves.
         """
-        workers: Workers[Verdict] = Workers(self._pace.in_flight)
         try:
             for _, kinds in groupby(self._catalog.kinds.values(), key=lambda kind: kind.order):
-                self._run_phase(workers, self._batches(list(kinds)))
+                self._run_phase(self._batches(list(kinds)))
                 if self._report.stop:
                     break
         finally:
             # Whatever went wrong: answers that came, or still come, are not thrown away.
             self._drain()
-            workers.close()
+            self._report.limit, self._report.busy = self._throttle.limit, self._throttle.busy
         return self._report
 
     def _batches(self, kinds: list[Kind]) -> Iterator[Batch]:
         for kind in kinds:
             yield from batches(self._ledger.waiting(kind.name), kind, self._routes)
 
-    def _run_phase(self, workers: Workers[Verdict], queue: Iterator[Batch]) -> None:
+    def _run_phase(self, queue: Iterator[Batch]) -> None:
         self._delayed = []
+        following = next(queue, None)
         while True:
             if self._around.interrupted() and not self._report.stop:
                 self._report.stop = "interrupted"
-            ready = [] if self._report.stop else self._take(queue)
+            ready: list[tuple[Batch, int, Request]] = []
+            room = 0 if self._report.stop else self._room()
+            while len(ready) < room:
+                if self._delayed and self._delayed[0].due <= self._around.monotonic():
+                    delayed = heapq.heappop(self._delayed)
+                    self._prepare(delayed.batch, delayed.attempt, ready)
+                elif following is not None and len(ready) + len(self._delayed) < room:
+                    self._prepare(following, 1, ready)
+                    following = next(queue, None)
+                else:
+                    # What waits to be sent again keeps its place: a busy beacon gets no new ones.
+                    break
             self._commit(ready)
-            for batch, attempt in ready:
-                due = self._around.monotonic() + self._pace.deadline
-                future = workers.submit(partial(self._send, batch))
-                self._flying[future] = _Flight(batch, attempt, due)
+            now = self._around.monotonic()
+            for batch, attempt, request in ready:
+                number = self._report.requests
                 self._report.requests += 1
+                self._flying[number] = _Flight(batch, attempt, now)
+                self._transport.begin(number, request)
             if self._flying:
-                self._land(self._patience())
-            elif self._report.stop or not self._delayed:
+                self._land(self._patience(more=following is not None))
+            elif self._report.stop or (following is None and not self._delayed):
                 return
             else:
-                self._around.sleep(max(0.0, self._delayed[0].due - self._around.monotonic()))
+                self._around.sleep(self._pause(more=following is not None))
+
+    def _room(self) -> int:
+        """Return how many requests may leave now."""
+        free = self._throttle.limit - len(self._flying)
+        return min(free, self._rate.room(self._around.monotonic())) if free > 0 else 0
+
+    def _prepare(self, batch: Batch, attempt: int, ready: list[tuple[Batch, int, Request]]) -> None:
+        """Make a batch's request, if it may be sent and can be made."""
+        if batch.credential in self._report.held:
+            return
+        try:
+            request = build(batch, self._keyring.secret(batch.credential), self._routes)
+        except AirgapError as error:
+            self._settle(batch, attempt, Verdict("dead", f"can't be sent: {error.message}"))
+            return
+        self._rate.take()
+        ready.append((batch, attempt, request))
 
     def _drain(self) -> None:
         """Wait for what is in flight, each to its deadline, and store what became of it."""
         self._report.stop = self._report.stop or ("interrupted" if self._flying else "")
         while self._flying:
-            self._land(self._patience())
+            self._land(self._patience(more=False))
         self._commit([])
 
     def _land(self, patience: float) -> None:
         """Wait for answers for so many seconds, and settle what came or is overdue."""
-        done, _ = wait(self._flying, timeout=patience, return_when=FIRST_COMPLETED)
-        for future in done:
-            flight = self._flying.pop(future)
-            self._settle(flight.batch, flight.attempt, future.result())
+        landed = self._transport.landed(patience)
         now = self._around.monotonic()
-        for future in [f for f, flight in self._flying.items() if flight.due <= now]:
-            flight = self._flying.pop(future)
+        for number, outcome in landed:
+            flight = self._flying[number]
+            verdict = self._judge(flight.batch, outcome)
+            self._learn(number, flight, verdict, now)
+            del self._flying[number]
+            self._settle(flight.batch, flight.attempt, verdict)
+        last = now - self._pace.deadline
+        while self._flying:
+            number, oldest = next(iter(self._flying.items()))
+            if oldest.left > last:
+                return
+            del self._flying[number]
+            self._transport.give_up(number)
             detail = f"no whole answer within {self._pace.deadline:g} seconds"
-            # Its thread is lost to the server, so the run ends here.
-            told = flight.batch.kind.duplicates_told
+            told = oldest.batch.kind.duplicates_told
             meaning: Meaning = "again" if told else "in_doubt"
-            self._settle(flight.batch, self._pace.attempts, Verdict(meaning, detail, doubted=True))
+            self._throttle.refused(number, departed=self._report.requests)
+            self._settle(oldest.batch, self._pace.attempts, Verdict(meaning, detail, doubted=True))
+            # Who holds one request for so long holds the next one as well.
             self._report.stop = self._report.stop or "unreachable"
 
-    def _patience(self) -> float:
+    def _learn(self, number: int, flight: _Flight, verdict: Verdict, now: float) -> None:
+        """Let the limit follow from an answer, or from there being none."""
+        departed = self._report.requests
+        if verdict.status is None or verdict.status >= 500 or verdict.meaning == "again":
+            self._throttle.refused(number, departed=departed)
+            return
+        # Large requests take longer: they are held against their like, to a power of two.
+        alike = (flight.batch.kind.name, len(flight.batch.entries).bit_length())
+        seconds = now - flight.left
+        self._throttle.answered(
+            number, seconds, alike, in_flight=len(self._flying), departed=departed
+        )
+
+    def _patience(self, *, more: bool) -> float:
         """Return how long to wait for answers before something else is to be done."""
-        due = min(flight.due for flight in self._flying.values())
-        if self._delayed and not self._report.stop and len(self._flying) < self._pace.in_flight:
-            due = min(due, self._delayed[0].due)
-        return max(0.0, due - self._around.monotonic())
+        oldest = next(iter(self._flying.values()))
+        patience = oldest.left + self._pace.deadline - self._around.monotonic()
+        if not self._report.stop and len(self._flying) < self._throttle.limit:
+            patience = min(patience, self._pause(more=more))
+        return max(0.0, patience)
 
-    def _take(self, queue: Iterator[Batch]) -> list[tuple[Batch, int]]:
-        ready: list[tuple[Batch, int]] = []
-        while len(self._flying) + len(ready) < self._pace.in_flight:
-            if self._delayed and self._delayed[0].due <= self._around.monotonic():
-                delayed = heapq.heappop(self._delayed)
-                batch, attempt = delayed.batch, delayed.attempt
-            elif len(self._flying) + len(ready) + len(self._delayed) < self._pace.in_flight:
-                following = next(queue, None)
-                if following is None:
-                    break
-                batch, attempt = following, 1
-            else:
-                # What waits to be sent again keeps its place: a busy beacon gets no new requests.
-                break
-            if batch.credential not in self._report.held:
-                ready.append((batch, attempt))
-        return ready
+    def _pause(self, *, more: bool) -> float:
+        """Return for how long nothing may leave; where nothing is left to leave, for ever."""
+        now = self._around.monotonic()
+        pause = self._delayed[0].due - now if self._delayed else float("inf")
+        if more and len(self._flying) + len(self._delayed) < self._throttle.limit:
+            pause = 0.0
+        return max(pause, self._rate.wait(now), 0.0)
 
-    def _commit(self, ready: list[tuple[Batch, int]]) -> None:
-        self._ledger.step(self._settled, [n for batch, _ in ready for n in batch.numbers])
+    def _commit(self, ready: list[tuple[Batch, int, Request]]) -> None:
+        self._ledger.step(self._settled, [n for batch, _, _ in ready for n in batch.numbers])
         self._progress(sum(len(s.numbers) for s in self._settled if s.state != "waiting"))
         self._settled = []
 
-    def _send(self, batch: Batch) -> Verdict:
-        """Send one request; runs in a thread and touches no state."""
-        try:
-            request = build(batch, self._keyring.secret(batch.credential), self._routes)
-        except AirgapError as error:
-            return Verdict("dead", f"can't be sent: {error.message}")
-        try:
-            answer = self._transport.send(request)
-        except NotSentError as error:
-            return Verdict("again", f"not sent: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever it was, the request may have left
-            words = str(error) if isinstance(error, DoubtfulError) else type(error).__name__
-            return Verdict(
-                "again" if batch.kind.duplicates_told else "in_doubt",
-                f"cut off after sending began: {words}",
-                doubted=True,
-            )
-        return judge(batch.kind, answer, sent=len(batch.entries), doubted=batch.doubted)
+    @staticmethod
+    def _judge(batch: Batch, outcome: Outcome) -> Verdict:
+        if isinstance(outcome, Answer):
+            return judge(batch.kind, outcome, sent=len(batch.entries), doubted=batch.doubted)
+        if isinstance(outcome, NotSentError):
+            return Verdict("again", f"not sent: {outcome}")
+        return Verdict(
+            "again" if batch.kind.duplicates_told else "in_doubt",
+            f"cut off after sending began: {outcome}",
+            doubted=True,
+        )
 
     def _settle(self, batch: Batch, attempt: int, verdict: Verdict) -> None:
-        detail = self._keyring.redact(verdict.detail or "", self._catalog)[:500] or None
+        detail = verdict.detail and self._keyring.redact(verdict.detail, self._catalog)[:500]
         if verdict.hold:
             self._report.held.add(batch.credential)
         final = verdict.meaning in ("delivered", "dead", "in_doubt")

@@ -173,14 +173,16 @@ class Sending:
     """How requests leave.
 
     Args:
-        in_flight: most requests at a time.
+        in_flight: most requests at a time; fewer while the beacon is busy or slow.
+        rate: most requests per second.
         attempts: most attempts per request.
         timeout: seconds without an answer.
         ca_file: certificate authorities, PEM; None: by environment and system.
         stopping: set by whoever wants the run to end in order.
     """
 
-    in_flight: int = 4
+    in_flight: int = 8
+    rate: float = 50.0
     attempts: int = 6
     timeout: float = 30.0
     ca_file: Path | None = None
@@ -199,8 +201,8 @@ class Sending:
         except ImportError:
             raise UsageError(
                 "delivery needs the HTTP client, which is not installed",
-                expected="httpx, which the workstation's installation has",
-                hint="install airgap with --workstation, or the httpx that requirements.lock names; "
+                expected="PycURL, which the workstation's installation has",
+                hint="install airgap with --workstation, or the pycurl that requirements.lock names; "
                 "then go on with the same options: airgap import --resume",
             ) from None
 
@@ -210,6 +212,7 @@ class Sending:
         around = Surroundings(time.monotonic, pause, random.random, self.stopping.is_set)
         pace = Pace(
             in_flight=self.in_flight,
+            rate=self.rate,
             attempts=self.attempts,
             deadline=max(60.0, 4 * self.timeout),
         )
@@ -394,7 +397,13 @@ def run(
     folders = {r.bundle.number: r.path.parent for r in taken.imported if r.bundle is not None}
     placed = [_place(r, receipt_to or folders.get(r.bundle.number)) for r in receipts]
     states = ledger.states(scoped=True)
-    record("delivered", requests=report.requests, stopped=report.stop or None, states=states)
+    record(
+        "delivered",
+        requests=report.requests,
+        busy=report.busy,
+        stopped=report.stop or None,
+        states=states,
+    )
     for receipt in receipts:
         if receipt.new:
             record("receipt made", file=receipt.path.name, outcomes=receipt.outcomes)

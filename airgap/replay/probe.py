@@ -14,23 +14,19 @@ is not followed.
 """
 
 import errno
-import os
-import socket
 import ssl
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import httpx
+import pycurl
 
 from airgap import __version__
-from airgap.errors import UsageError
-from airgap.replay.transport import client, tls
+from airgap.replay import curl, network
 from airgap.text import printable
 
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
@@ -53,6 +49,8 @@ Stage = Literal[
 """How far a connection came before it failed."""
 
 _CERTIFICATE: Mapping[int, Stage] = {
+    # libcurl compares the host's name by itself, after all else was found right: not specified.
+    1: "certificate name",
     9: "not yet valid",
     10: "expired",
     18: "authority",
@@ -63,6 +61,12 @@ _CERTIFICATE: Mapping[int, Stage] = {
     64: "certificate name",
 }
 """Stages by OpenSSL's X509_V_ERR numbers (x509_vfy.h)."""
+_STAGES: Mapping[int, Stage] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "name",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "name",
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_SSL_CONNECT_ERROR: "tls",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,38 +117,31 @@ def probe(url: str, *, timeout: float, ca_file: Path | None) -> Reached | Unreac
     Args:
         url: a base URL; of it only scheme, host and port are used.
         timeout: seconds for connecting, and for the answer.
-        ca_file: see ``transport.tls``.
+        ca_file: see ``network.chosen_authorities``.
 
     Raises:
         UsageError: the proxy settings or the certificate authorities can't be used.
     """
     parts = urlsplit(url)
-    proxy = proxy_for(url)
-    headers = {
-        "User-Agent": f"airgap/{__version__}",
-        "Accept": "*/*",
-        "Connection": "close",
-    }
-    with client(timeout=timeout, in_flight=1, context=tls(ca_file), headers=headers) as session:
-        del session.headers["Accept-Encoding"]
-        try:
-            with session.stream("HEAD", f"{parts.scheme}://{parts.netloc}/") as response:
-                return _reached(response, parts.hostname or "", proxy)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Unreached(proxy, _stage(error), _words(error))
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy that a URL is reached through, masked, or None; by the variables alone."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host in ("127.0.0.1", "localhost", "::1"):
-        return None
-    if urllib.request.proxy_bypass(host):
-        return None
-    there = urllib.request.getproxies()
-    found = there.get(parts.scheme) or there.get("all")
-    return masked(found) if found else None
+    network.check_proxies()
+    handle = curl.new_handle(timeout, network.authorities(ca_file))
+    lines: list[bytes] = []
+    handle.setopt(pycurl.NOBODY, 1)
+    handle.setopt(pycurl.TIMEOUT_MS, max(1, round(timeout * 2000)))
+    handle.setopt(pycurl.HEADERFUNCTION, lines.append)
+    curl.set_headers(
+        handle, [f"User-Agent: airgap/{__version__}", "Accept: */*", "Connection: close"]
+    )
+    there = curl.aim(handle, f"{parts.scheme}://{parts.netloc}/")
+    proxy = masked(there) if there else None
+    try:
+        handle.perform()
+        return _reached(handle.getinfo(pycurl.RESPONSE_CODE), lines, parts.hostname or "", proxy)
+    except pycurl.error as error:
+        code, words = error.args
+        return Unreached(proxy, _stage(handle, code), printable(curl.plain(words), 200))
+    finally:
+        handle.close()
 
 
 def proxies(environment: Mapping[str, str]) -> dict[str, str]:
@@ -164,31 +161,11 @@ def masked(url: str) -> str:
     return printable(f"{scheme}{mark}{'***@' if at else ''}{host}", 300)
 
 
-def check_proxies() -> None:
-    """Check that the variables can be used.
-
-    Raises:
-        UsageError: they can't.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client(timeout=1, in_flight=1, context=context, headers={}).close()
-    for name in PROXY_VARIABLES:
-        for variable in (name.lower(), name):
-            value = os.environ.get(variable, "")
-            parts = urlsplit(value if "://" in value else f"http://{value}")
-            if value and not parts.hostname:
-                raise UsageError(
-                    f"the proxy settings can't be used: {variable} names no host",
-                    found=masked(value),
-                    hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY",
-                )
-
-
 def authorities(ca_file: Path | None) -> tuple[str | None, list[Authority], int]:
     """Return where certificate authorities come from, which there are, and how many certificates are none.
 
     Args:
-        ca_file: see ``transport.tls``.
+        ca_file: see ``network.chosen_authorities``.
 
     Returns:
         The file, or None for the system's; the authorities; other certificates in the file.
@@ -196,9 +173,8 @@ def authorities(ca_file: Path | None) -> tuple[str | None, list[Authority], int]
     Raises:
         UsageError: they can't be read.
     """
-    variables = (os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"))
-    chosen = str(ca_file) if ca_file is not None else next(filter(None, variables), None)
-    context = tls(ca_file)
+    chosen = network.chosen_authorities(ca_file)
+    context = network.tls(ca_file)
     found: list[Authority] = []
     for certificate in context.get_ca_certs():
         names = [value for part in _rdns(certificate) for _, value in part]
@@ -211,7 +187,7 @@ def authorities(ca_file: Path | None) -> tuple[str | None, list[Authority], int]
 
 def library() -> str:
     """Return the versions of the HTTP client and of the TLS library that it uses."""
-    return f"httpx {httpx.__version__}, {ssl.OPENSSL_VERSION}"
+    return ", ".join(pycurl.version.split()[:3])
 
 
 def _rdns(certificate: Mapping[str, object]) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -220,54 +196,32 @@ def _rdns(certificate: Mapping[str, object]) -> tuple[tuple[tuple[str, str], ...
     return subject
 
 
-def _reached(response: httpx.Response, host: str, proxy: str | None) -> Reached:
+def _reached(status: int, lines: list[bytes], host: str, proxy: str | None) -> Reached:
     try:
-        date = parsedate_to_datetime(response.headers.get("Date", ""))
+        date = parsedate_to_datetime(curl.header(lines, b"date") or "")
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
     except (ValueError, TypeError, OverflowError):
         date = None
     elsewhere = None
-    if 300 <= response.status_code < 400:
+    if 300 <= status < 400:
         try:
-            target = urlsplit(response.headers.get("Location", "")).hostname
+            target = urlsplit(curl.header(lines, b"location") or "").hostname
         except ValueError:
             target = "no host"
         elsewhere = printable(target) if target and target != host else None
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    is_page = response.status_code == 511 or (response.is_success and kind == "text/html")
-    return Reached(proxy, response.status_code, date, elsewhere, is_page)
+    kind = (curl.header(lines, b"content-type") or "").partition(";")[0].strip().lower()
+    is_page = status == 511 or (200 <= status < 300 and kind == "text/html")
+    return Reached(proxy, status, date, elsewhere, is_page)
 
 
-def _stage(error: BaseException) -> Stage:
-    """Return how far a connection came, by the first cause that tells."""
-    for one in _causes(error):
-        if isinstance(one, ssl.SSLCertVerificationError):
-            return _CERTIFICATE.get(one.verify_code, "tls")
-        if isinstance(one, ssl.SSLError):
-            return "tls"
-        if isinstance(one, socket.gaierror):
-            return "name"
-        if isinstance(one, ConnectionRefusedError):
-            return "refused"
-        if isinstance(one, TimeoutError | httpx.TimeoutException):
-            return "timeout"
-        if isinstance(one, httpx.ProxyError):
-            return "proxy login" if str(one).startswith("407") else "proxy"
-        if isinstance(one, OSError) and one.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-            return "route"
-    return "answer"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came from, the innermost first."""
-    found: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in found:
-        found.append(one)
-        one = one.__cause__ or one.__context__
-    yield from reversed(found)
-
-
-def _words(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 200)
+def _stage(handle: Any, code: int) -> Stage:
+    """Return how far a connection came, by libcurl's number of the failure."""
+    tunnel = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+    if tunnel >= 300 or code == curl.CURLE_PROXY:
+        return "proxy login" if tunnel == 407 else "proxy"
+    if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        return _CERTIFICATE.get(handle.getinfo(pycurl.SSL_VERIFYRESULT), "tls")
+    if code == pycurl.E_COULDNT_CONNECT:
+        number = handle.getinfo(pycurl.OS_ERRNO)
+        return "route" if number in (errno.ENETUNREACH, errno.EHOSTUNREACH) else "refused"
+    return _STAGES.get(code, "answer")

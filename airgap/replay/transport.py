@@ -1,45 +1,52 @@
-"""HTTP: one request out, one bounded answer back, and whether a failure leaves doubt."""
+"""HTTP: requests out, bounded answers back, and whether a failure leaves doubt."""
 
-import os
-import ssl
+import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from shlex import quote
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import httpx
+import pycurl
 
-from airgap.errors import UsageError
-from airgap.replay.answers import Answer, DoubtfulError, NotSentError
+from airgap.replay import network
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError, Outcome
+from airgap.replay.curl import UnsendableError, header
+from airgap.replay.exchange import MAX_ANSWER, Exchange
 from airgap.replay.requests import Request
 from airgap.timestamps import Clock
 
-_MAX_ANSWER = 1024**2
-# A connection that lay idle longer may be closed by the server just as a request leaves, which
-# would leave doubt; a new connection costs less than a doubt.
-_KEEP_ALIVE_SECONDS = 2.0
+_LONGEST_WAIT = 0.25
 
 
 class HttpTransport:
-    """HTTP with httpx. Redirects are never followed: they would carry a key elsewhere.
+    """HTTP/1.1 with libcurl. Redirects are never followed: they would carry a key elsewhere.
 
     Args:
         timeout: seconds for connecting, and between bytes of an answer.
-        in_flight: most connections.
+        in_flight: most connections that are kept.
         ca_file: PEM file of certificate authorities; None: SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
             or the system's.
         clock: for Retry-After dates.
+
+    Raises:
+        UsageError: the proxy settings or the certificate authorities can't be used.
     """
 
     def __init__(
         self, *, timeout: float, in_flight: int, ca_file: Path | None, clock: Clock
     ) -> None:
+        network.check_proxies()
         self._clock = clock
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        self._client = client(
-            timeout=timeout, in_flight=in_flight, context=tls(ca_file), headers=headers
-        )
+        self._timeout = timeout
+        self._authorities = network.authorities(ca_file)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, in_flight)
+        self._multi.setopt(pycurl.M_PIPELINING, 0)
+        self._idle: list[Exchange] = []
+        self._flying: dict[int, Exchange] = {}
+        self._by_handle: dict[Any, Exchange] = {}
+        self._stillborn: list[tuple[int, Outcome]] = []
+        self._look_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -50,126 +57,121 @@ class HttpTransport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.close()
+        for number in tuple(self._flying):
+            self.give_up(number)
+        for exchange in self._by_handle.values():
+            exchange.handle.close()
+        self._multi.close()
 
     def send(self, request: Request) -> Answer:
+        """Send one request and return the answer.
+
+        Raises:
+            NotSentError: the server saw nothing of it.
+            DoubtfulError: the server may have seen it.
+        """
+        self.begin(-1, request)
+        while not (landed := self.landed(_LONGEST_WAIT)):
+            pass
+        [(_, outcome)] = landed
+        if isinstance(outcome, Answer):
+            return outcome
+        raise outcome
+
+    def begin(self, flight: int, request: Request) -> None:
         """See ``Transport``."""
+        exchange = self._idle.pop() if self._idle else self._new()
         try:
-            with self._client.stream(
-                "POST", request.url, headers=dict(request.headers), content=request.body
-            ) as response:
-                return Answer(
-                    response.status_code,
-                    _bounded(response),
-                    self._retry_after(response.headers.get("Retry-After")),
+            exchange.load(flight, request)
+        except (UnsendableError, pycurl.error) as error:
+            self._idle.append(exchange)
+            words = str(error) if isinstance(error, UnsendableError) else "InvalidURL"
+            self._stillborn.append((flight, NotSentError(words)))
+            return
+        self._flying[flight] = exchange
+        self._multi.add_handle(exchange.handle)
+
+    def landed(self, seconds: float) -> list[tuple[int, Outcome]]:
+        """See ``Transport``."""
+        until = time.monotonic() + seconds
+        while True:
+            found, self._stillborn = self._stillborn, []
+            self._multi.perform()
+            self._take_answers(found)
+            now = time.monotonic()
+            if now >= self._look_at:
+                self._take_overdue(now, found)
+            if found or now >= until:
+                return found
+            pause = min(until - now, self._look_at - now, _LONGEST_WAIT)
+            due = self._multi.timeout()
+            if due >= 0:
+                pause = min(pause, due / 1000)
+            if pause > 0 and self._multi.select(pause) < 0:
+                # Nothing to wait for yet, as while a name is resolved.
+                time.sleep(min(pause, 0.001))
+
+    def give_up(self, flight: int) -> None:
+        """See ``Transport``."""
+        self._put_back(self._flying[flight])
+
+    def _new(self) -> Exchange:
+        exchange = Exchange(self._timeout, self._authorities)
+        self._by_handle[exchange.handle] = exchange
+        return exchange
+
+    def _put_back(self, exchange: Exchange) -> None:
+        self._multi.remove_handle(exchange.handle)
+        del self._flying[exchange.flight]
+        self._idle.append(exchange)
+
+    def _take_answers(self, found: list[tuple[int, Outcome]]) -> None:
+        while True:
+            queued, whole, broken = self._multi.info_read()
+            for handle in whole:
+                exchange = self._by_handle[handle]
+                found.append((exchange.flight, self._answer(exchange)))
+                self._put_back(exchange)
+            for handle, code, words in broken:
+                exchange = self._by_handle[handle]
+                too_large = code == pycurl.E_WRITE_ERROR and exchange.size > MAX_ANSWER
+                found.append(
+                    (
+                        exchange.flight,
+                        self._answer(exchange) if too_large else exchange.failure(code, words),
+                    )
                 )
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.ProxyError,
-        ) as error:
-            raise NotSentError(_reason(error)) from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
-            raise NotSentError(type(error).__name__) from None
-        except httpx.HTTPError as error:
-            # Not its words: they may repeat what the server said.
-            raise DoubtfulError(type(error).__name__) from None
+                self._put_back(exchange)
+            if not queued:
+                return
+
+    def _take_overdue(self, now: float, found: list[tuple[int, Outcome]]) -> None:
+        """Take what was silent for too long, and note when to look again."""
+        self._look_at = now + min(self._timeout / 4, _LONGEST_WAIT)
+        for exchange in tuple(self._flying.values()):
+            # Libcurl itself bounds how long connecting takes.
+            if exchange.silent_since(now) + self._timeout <= now and exchange.has_begun:
+                found.append((exchange.flight, DoubtfulError("ReadTimeout")))
+                self._put_back(exchange)
+
+    def _answer(self, exchange: Exchange) -> Answer:
+        """Return the answer; a body that is too large or compressed counts as not understood."""
+        coding = (header(exchange.headers, b"content-encoding") or "identity").lower()
+        understood = exchange.size <= MAX_ANSWER and coding == "identity"
+        return Answer(
+            exchange.handle.getinfo(pycurl.RESPONSE_CODE),
+            b"".join(exchange.parts) if understood else b"",
+            self._retry_after(header(exchange.headers, b"retry-after")),
+        )
 
     def _retry_after(self, value: str | None) -> float | None:
         """Return Retry-After (RFC 9110 section 10.2.3) in seconds from now."""
         if value is None:
             return None
-        if value.strip().isdecimal() and value.isascii():
-            return float(min(int(value.strip()[:9]), 86_400))
+        if value.isdecimal() and value.isascii():
+            return float(min(int(value[:9]), 86_400))
         try:
             moment = parsedate_to_datetime(value)
             return max(0.0, (moment - self._clock()).total_seconds())
         except (ValueError, TypeError, OverflowError):
             return None
-
-
-def client(
-    *, timeout: float, in_flight: int, context: ssl.SSLContext, headers: dict[str, str]
-) -> httpx.Client:
-    """Return an HTTP client that uses the proxies of the environment, and follows no redirection.
-
-    Args:
-        timeout: seconds for connecting, and between bytes of an answer.
-        in_flight: most connections.
-        context: whose certificates are accepted; see ``tls``.
-        headers: sent with each request.
-
-    Raises:
-        UsageError: the proxy settings can't be used.
-    """
-    try:
-        return httpx.Client(
-            verify=context,
-            timeout=httpx.Timeout(timeout),
-            limits=httpx.Limits(max_connections=in_flight, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-            follow_redirects=False,
-            headers=headers,
-            # This machine itself is never reached through a proxy.
-            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-        )
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        raise UsageError(
-            f"the proxy settings can't be used: {error}",
-            hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: airgap doctor shows which are set",
-        ) from None
-
-
-def _bounded(response: httpx.Response) -> bytes:
-    """Return the answer's body; one that is too large or compressed counts as not understood."""
-    parts: list[bytes] = []
-    size = 0
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        return b""
-    for part in response.iter_raw():
-        size += len(part)
-        if size > _MAX_ANSWER:
-            return b""
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _reason(error: Exception) -> str:
-    """Return the failure in words, without the request's URL, headers or body."""
-    return (
-        f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        if str(error)
-        else type(error).__name__
-    )
-
-
-def tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Return whose certificates are accepted.
-
-    Args:
-        ca_file: PEM file; None: SSL_CERT_FILE, REQUESTS_CA_BUNDLE, or the system's.
-
-    Raises:
-        UsageError: they can't be read.
-    """
-    chosen = (
-        str(ca_file)
-        if ca_file is not None
-        else os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    )
-    try:
-        context = ssl.create_default_context(cafile=chosen)
-    except (OSError, ssl.SSLError) as error:
-        reason = str(error.reason or "not PEM") if isinstance(error, ssl.SSLError) else None
-        raise UsageError(
-            f"the certificate authorities can't be read: {reason or error.strerror}",
-            where=str(chosen),
-            expected="a PEM file of certificates",
-            hint="correct --ca-file, SSL_CERT_FILE or REQUESTS_CA_BUNDLE; a certificate in DER becomes "
-            f"PEM by: openssl x509 -inform der -in {quote(str(chosen))} -out FILE.pem",
-        ) from None
-    if chosen is None and not context.get_ca_certs():
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context

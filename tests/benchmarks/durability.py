@@ -81,9 +81,17 @@ def answer_to(body: bytes) -> Answer:
 class AtOnce:
     """A transport that answers without a network."""
 
-    def send(self, request: Request) -> Answer:
+    def __init__(self) -> None:
+        self._answers: list[tuple[int, Answer]] = []
+
+    def begin(self, flight: int, request: Request) -> None:
         """Answer at once."""
-        return answer_to(request.body)
+        self._answers.append((flight, answer_to(request.body)))
+
+    def landed(self, _seconds: float) -> list[tuple[int, Answer]]:
+        """Return the answers."""
+        answers, self._answers = self._answers, []
+        return answers
 
 
 def serve(ready: multiprocessing.SimpleQueue) -> None:
@@ -131,7 +139,7 @@ def run(kind: str, count: int, in_flight: int, url: str | None, *, durable: bool
         try:
             Delivery(
                 ledger, SCHEMAS, Keyring.of([("license", LICENSE)]), routes, transport,
-                Pace(in_flight=in_flight), around, lambda _: None,
+                Pace(in_flight=in_flight, rate=1e6), around, lambda _: None,
             ).run()  # fmt: skip
             seconds = time.perf_counter() - began
         finally:

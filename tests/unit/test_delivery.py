@@ -9,12 +9,13 @@ from support import LICENSE, report, transaction
 from airgap import catalog, timestamps
 from airgap.collect.payloads import Rules, records_of
 from airgap.credentials import Keyring, fingerprint
+from airgap.errors import DamagedError
 from airgap.records import record_id
 from airgap.replay import decisions
-from airgap.replay.answers import Answer, DoubtfulError, NotSentError
+from airgap.replay.answers import Answer, DoubtfulError, NotSentError, Outcome
 from airgap.replay.delivery import Delivery, Pace, Surroundings
 from airgap.replay.ledger import Ledger
-from airgap.replay.ledger_layout import LedgerBundle
+from airgap.replay.ledger_layout import LedgerBundle, Settled
 from airgap.replay.requests import Request, Routes
 
 SCHEMAS = catalog.load()
@@ -35,6 +36,19 @@ class World:
     sent: list[Request] = field(default_factory=list)
     states_at_send: list[dict[str, dict[str, int]]] = field(default_factory=list)
     stopped: bool = False
+    flying: list[tuple[int, Outcome]] = field(default_factory=list)
+    most: int = 0
+
+    def begin(self, flight: int, request: Request) -> None:
+        try:
+            outcome: Outcome = self.send(request)
+        except (NotSentError, DoubtfulError) as error:
+            outcome = error
+        self.flying.append((flight, outcome))
+        self.most = max(self.most, len(self.flying))
+
+    def landed(self, seconds: float) -> list[tuple[int, Outcome]]:
+        return [self.flying.pop(0)]
 
     def send(self, request: Request) -> Answer:
         self.sent.append(request)
@@ -67,14 +81,16 @@ def ledger(tmp_path):
 
 def load(ledger, *values):
     """Put requests into the ledger as if a bundle had brought them."""
-    connection = ledger._connection
-    connection.execute(
-        "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
-    )
-    for value in values:
-        for record in records_of(value, json.dumps(value).encode(), SCHEMAS, Rules(), where="test"):
-            identifier = record_id("s", record, SCHEMAS.kind(record.kind))
-            ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
+    with ledger.database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO bundle VALUES (1, 'b', 's', 1, NULL, 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
+        )
+        for value in values:
+            for record in records_of(
+                value, json.dumps(value).encode(), SCHEMAS, Rules(), where="test"
+            ):
+                identifier = record_id("s", record, SCHEMAS.kind(record.kind))
+                ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
     ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
 
 
@@ -274,33 +290,13 @@ def test_an_interruption_sends_nothing_more_and_settles_what_was_in_flight(ledge
 
 
 def test_several_requests_are_in_flight_and_no_more_than_allowed(ledger):
-    import threading
-
     load(
         ledger,
         *(report(n, n % 24, to_timestamp=f"2026-03-{n + 1:02d}T00:00:00Z") for n in range(20)),
     )
-    together = threading.Barrier(3, timeout=10)
-    flying, most, begun, lock = 0, 0, 0, threading.Lock()
-
-    class Slow(World):
-        def send(self, request):
-            nonlocal flying, most, begun
-            with lock:
-                flying += 1
-                most = max(most, flying)
-                begun += 1
-                # By turns begun, not ended: the last two find no third, and must not wait for one.
-                waits = begun <= 18
-            if waits:
-                together.wait()
-            answer = super().send(request)
-            with lock:
-                flying -= 1
-            return answer
-
-    deliver(ledger, Slow(), in_flight=3)
-    assert most == 3
+    world = World()
+    deliver(ledger, world, in_flight=3)
+    assert world.most == 3
     assert states(ledger) == {"delivered": 20}
 
 
@@ -342,3 +338,44 @@ def test_a_transaction_sent_again_after_an_undocumented_answer_is_settled(ledger
     decisions.decide(ledger, "", ("in_doubt",), "waiting", "duplicates are told")
     deliver(ledger, World([Answer(200, b'{"inserted_count":0}')]))
     assert states(ledger) == {"delivered": 1}
+
+
+def test_a_record_that_is_in_a_bundle_twice_is_named_wherever_the_second_one_is(ledger):
+    load(ledger, {"license": LICENSE, "trace_transactions": [transaction(n) for n in range(6)]})
+    ledger._connection.execute(
+        "INSERT INTO bundle VALUES (2, 'c', 's', 2, 'b', 0, '', x'', '{}', '{}', NULL, NULL, NULL)"
+    )
+    pairs = [(entry.id, entry.record) for entry in ledger.waiting("trace_transactions")]
+    new = [(bytes([n]) * 16, record) for n, (_, record) in enumerate(pairs)]
+    now = "2026-01-01T00:00:00Z"
+    # Some are known from the other bundle, which is nothing wrong.
+    assert ledger._add_page(2, [new[0], pairs[1], new[2]], now, "b") == {pairs[1][0]}
+    for page, twice in (
+        ([new[3], new[2], pairs[4]], new[2]),
+        ([pairs[5], new[4], pairs[1]], pairs[1]),
+        ([new[5], pairs[0], new[5]], new[5]),
+    ):
+        with pytest.raises(DamagedError, match=f"record {twice[0].hex()} twice"):
+            with ledger.database.transaction():
+                ledger._add_page(2, page, now, "b")
+
+
+def test_numbers_that_follow_each_other_are_one_change_and_a_hole_is_left_out(ledger):
+    load(ledger, {"license": LICENSE, "trace_transactions": [transaction(n) for n in range(9)]})
+    ledger.step([], [9, 1, 2, 3, 7, 5])
+    sending = "SELECT number FROM record WHERE state = 'sending' ORDER BY number"
+    assert ledger._connection.execute(sending).fetchall() == [(n,) for n in (1, 2, 3, 5, 7, 9)]
+    with pytest.raises(DamagedError):
+        ledger.step([Settled((1, 2, 3), "delivered", 200)], [4, 5])
+    ledger.step(
+        [Settled((3, 1), "delivered", 200), Settled((2,), "in_doubt", 500, "why", doubted=True),
+         Settled((5, 9), "delivered", 200)],
+        [4, 6],
+    )  # fmt: skip
+    rows = ledger._connection.execute("SELECT state, doubted, attempts FROM record ORDER BY number")
+    assert [row[0] for row in rows] == [
+        "delivered", "in_doubt", "delivered", "sending", "delivered", "sending", "sending",
+        "waiting", "delivered",
+    ]  # fmt: skip
+    doubted = "SELECT number, attempts FROM record WHERE doubted = 1"
+    assert ledger._connection.execute(doubted).fetchall() == [(2, 1)]

@@ -73,7 +73,8 @@ ISOLATED = {
     "airgap.overview",
     "airgap.unconfirmed",
 }
-NETWORK = {"socket", "ssl", "http", "urllib.request", "httpx", "asyncio", "ftplib", "smtplib"}
+NETWORK = {"socket", "ssl", "http", "urllib.request", "pycurl", "httpx", "asyncio", "ftplib"}
+NETWORK |= {"smtplib"}
 
 
 def imports(path: Path) -> set[str]:

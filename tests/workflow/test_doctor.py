@@ -638,10 +638,10 @@ def test_an_installed_file_that_was_changed_is_named_by_deep(tmp_path, monkeypat
 
 
 def test_a_workstation_without_the_http_client_is_told_so(copy, monkeypatch):
-    for name in ("airgap.replay.probe", "airgap.replay.transport", "airgap.doctor.network"):
+    for name in ("airgap.replay.probe", "airgap.replay.curl", "airgap.doctor.network"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr("airgap.doctor.network", raising=False)
-    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.setitem(sys.modules, "pycurl", None)
     told = the(doctor(copy.workstation, code=2), "network.client", "wrong")
     assert "requirements.lock" in told["cure"]
 

@@ -261,7 +261,8 @@ def test_a_certificate_that_is_not_right_is_told_so_with_its_cure(
     told = the(said, "network.reachable")
     assert words in told["found"], told
     assert cure in told["cure"]
-    assert heads == []
+    # A handshake may come to its end; of the request nothing leaves.
+    assert b"".join(heads) == b""
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_receipt_that_can_not_be_written_beside_the_bundle_stays_in_the_home(s
 def test_import_works_without_the_http_client_up_to_the_point_of_sending(site, tmp_path):
     site.collect([report(1)])
     site.export()
-    (tmp_path / "httpx.py").write_text("raise ImportError('not installed')")
+    (tmp_path / "pycurl.py").write_text("raise ImportError('not installed')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     arguments = [
         "import",
@@ -154,7 +154,7 @@ def test_import_works_without_the_http_client_up_to_the_point_of_sending(site, t
     assert go("--dry-run").returncode == 0
     done = go()
     assert done.returncode == 2
-    assert "--workstation, or the httpx that requirements.lock names" in done.stderr
+    assert "--workstation, or the pycurl that requirements.lock names" in done.stderr
     assert site.status("workstation")["states"]["usage_report"] == {"waiting": 1}
 
 
@@ -312,8 +312,8 @@ def _narrow(line):
     return re.sub(r"\s+", " ", re.sub("─+", "─", line)).strip()
 
 
-def test_the_isolated_commands_need_nothing_of_what_httpx_brings(site, tmp_path):
-    for name in ("httpx", "httpcore", "h11", "anyio", "idna", "certifi"):
+def test_the_isolated_commands_need_no_http_client(site, tmp_path):
+    for name in ("pycurl", "certifi", "httpx", "h11"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')")
     path = write_lines(site.root / "usage.jsonl", [report(1)])
     for arguments in (
