@@ -160,12 +160,14 @@ class Delivery:
             if self._around.interrupted() and not self._report.stop:
                 self._report.stop = "interrupted"
             ready: list[tuple[Batch, int, Request]] = []
-            room = 0 if self._report.stop else self._room()
+            free = 0 if self._report.stop else self._throttle.limit - len(self._flying)
+            now = self._around.monotonic()
+            room = min(free, self._rate.room(now)) if free > 0 else 0
             while len(ready) < room:
-                if self._delayed and self._delayed[0].due <= self._around.monotonic():
+                if self._delayed and self._delayed[0].due <= now:
                     delayed = heapq.heappop(self._delayed)
                     self._prepare(delayed.batch, delayed.attempt, ready)
-                elif following is not None and len(ready) + len(self._delayed) < room:
+                elif following is not None and len(ready) + len(self._delayed) < free:
                     self._prepare(following, 1, ready)
                     following = next(queue, None)
                 else:
@@ -184,11 +186,6 @@ class Delivery:
                 return
             else:
                 self._around.sleep(self._pause(more=following is not None))
-
-    def _room(self) -> int:
-        """Return how many requests may leave now."""
-        free = self._throttle.limit - len(self._flying)
-        return min(free, self._rate.room(self._around.monotonic())) if free > 0 else 0
 
     def _prepare(self, batch: Batch, attempt: int, ready: list[tuple[Batch, int, Request]]) -> None:
         """Make a batch's request, if it may be sent and can be made."""

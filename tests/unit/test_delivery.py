@@ -379,3 +379,21 @@ def test_numbers_that_follow_each_other_are_one_change_and_a_hole_is_left_out(le
     ]  # fmt: skip
     doubted = "SELECT number, attempts FROM record WHERE doubted = 1"
     assert ledger._connection.execute(doubted).fetchall() == [(2, 1)]
+
+
+def test_one_that_waits_for_long_does_not_keep_the_others_when_the_rate_is_low(ledger):
+    load(ledger, *(report(n, n) for n in range(20)))
+    world = World([None] * 9 + [Answer(429, b"", retry_after=50.0)])
+    deliver(ledger, world, in_flight=8, rate=4.0)
+    assert states(ledger) == {"delivered": 20}
+    # The others went on, four per second, and only then was the rest of the fifty seconds waited for.
+    assert world.sleeps[-1] > 45
+    assert world.time < 53
+
+
+def test_requests_leave_at_the_rate_and_second_attempts_count(ledger):
+    load(ledger, *(report(n, n) for n in range(6)))
+    world = World([Answer(503, b"", retry_after=0.0)] * 3)
+    deliver(ledger, world, in_flight=8, rate=2.0, first_wait=0.001)
+    assert len(world.sent) == 9
+    assert world.time == pytest.approx((9 - 2) / 2.0, abs=0.1)
