@@ -421,12 +421,13 @@ def run(
 
 def _address(routes: Routes) -> str:
     """Return where requests go, and through which proxies; only where the HTTP client is installed."""
-    from airgap.replay.probe import proxy_for
+    from airgap.replay.network import proxy_of
+    from airgap.replay.probe import masked
 
     found: list[str] = []
     for url in dict.fromkeys(routes.bases.values()):
-        proxy = proxy_for(url)
-        found.append(f"{url} through the proxy {proxy}" if proxy else url)
+        proxy = proxy_of(url)
+        found.append(f"{url} through the proxy {masked(proxy)}" if proxy else url)
     return ", ".join(found)
 
 

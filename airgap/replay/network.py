@@ -106,7 +106,8 @@ def check_proxies() -> None:
         if problem is not None:
             raise UsageError(
                 f"the proxy settings can't be used: {name.upper()}_PROXY {problem}",
-                hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: airgap doctor shows which are set",
+                hint="look at HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: "
+                "airgap doctor shows which are set",
             )
 
 

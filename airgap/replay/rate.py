@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 _BURST = 1.0
-
-
-_BURST = 1.0
 # A time is a float: after the wait that was asked for, so little of a token may be missing.
 _ROUNDING = 1e-9
 
