@@ -72,7 +72,8 @@ def header(lines: list[bytes], name: bytes) -> str | None:
         name: in lower case.
     """
     found = None
-    for line in lines:
+    # Most answers have none of those that are asked for.
+    for line in lines if name in b"".join(lines).lower() else ():
         if line.startswith(b"HTTP/"):
             found = None
         elif line[: len(name) + 1].lower() == name + b":":
