@@ -46,6 +46,7 @@ _CONFLICT = {
     "detail": "another content came under this id before; neither sent nor counted",
 }
 _PAGE = 500
+_EVENT = "INSERT INTO event (record, at, state, status, detail) VALUES (?, ?, ?, ?, ?)"
 # Both go by the record's number, a run of numbers at a time. That the state is no bare column keeps
 # the index on it out: it would look through all records in that state for each run.
 _SEND = (
@@ -234,7 +235,7 @@ class Ledger:
             if changes:
                 connection.executemany(_SETTLE, changes)
             if events:
-                connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?)", events)
+                connection.executemany(_EVENT, events)
             if not leaving:
                 return
             if connection.executemany(_SEND, leaving).rowcount != len(sending):
