@@ -20,6 +20,7 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database
 from airgap.errors import DamagedError
 from airgap.records import Record, Totals, lasting_digest, note_window
+from airgap.replay import steps
 from airgap.replay.ledger_layout import (
     APPLICATION,
     LAYOUT,
@@ -46,17 +47,6 @@ _CONFLICT = {
     "detail": "another content came under this id before; neither sent nor counted",
 }
 _PAGE = 500
-_EVENT = "INSERT INTO event (record, at, state, status, detail) VALUES (?, ?, ?, ?, ?)"
-# Both go by the record's number, a run of numbers at a time. That the state is no bare column keeps
-# the index on it out: it would look through all records in that state for each run.
-_SEND = (
-    "UPDATE record SET state = 'sending', attempts = attempts + 1, changed_at = ?"
-    " WHERE number BETWEEN ? AND ? AND state || '' = 'waiting'"
-)
-_SETTLE = (
-    "UPDATE record SET state = ?, status = ?, detail = ?, answer = ?, changed_at = ?,"
-    " doubted = CASE WHEN ? = 1 THEN 1 ELSE doubted END WHERE number BETWEEN ? AND ?"
-)
 _BUNDLE = "number, bundle_id, source, sequence, previous, created"
 
 
@@ -229,16 +219,16 @@ class Ledger:
         if not settled and not sending:
             return
         now = timestamps.to_text(self.clock())
-        changes, events = _changes(settled, now)
-        leaving = [(now, first, last) for first, last in _runs(sending)]
+        changes, events = steps.changes(settled, now)
+        leaving = [(now, first, last) for first, last in steps.runs(sending)]
         with self.database.transaction() as connection:
             if changes:
-                connection.executemany(_SETTLE, changes)
+                connection.executemany(steps.SETTLE, changes)
             if events:
-                connection.executemany(_EVENT, events)
+                connection.executemany(steps.EVENT, events)
             if not leaving:
                 return
-            if connection.executemany(_SEND, leaving).rowcount != len(sending):
+            if connection.executemany(steps.SEND, leaving).rowcount != len(sending):
                 raise DamagedError(
                     "a record is being sent by somebody else",
                     where=str(self.database.path),
@@ -481,38 +471,6 @@ class Ledger:
             (codec.encode(record.payload), bundle, number),
         )
         return True
-
-
-def _changes(
-    settled: Sequence[Settled], now: str
-) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    """Return the values of the settled records, by runs of numbers, and those of their events."""
-    numbers: dict[tuple[object, ...], list[int]] = {}
-    events: list[tuple[object, ...]] = []
-    for item in settled:
-        kept = json.dumps(item.answers) if item.answers else None
-        said = (item.state, item.status, item.detail, kept, int(item.doubted))
-        numbers.setdefault(said, []).extend(item.numbers)
-        if item.state != "delivered":
-            events += [(n, now, item.state, item.status, item.detail) for n in item.numbers]
-    changes: list[tuple[object, ...]] = []
-    for (state, status, detail, answer, doubted), alike in numbers.items():
-        what = (state, status, detail, answer, now, doubted)
-        changes += [(*what, first, last) for first, last in _runs(alike)]
-    return changes, events
-
-
-def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the first and last of each run of numbers that follow each other without a hole."""
-    runs: list[tuple[int, int]] = []
-    first = last = -2
-    for number in sorted(numbers):
-        if number != last + 1:
-            if last >= 0:
-                runs.append((first, last))
-            first = number
-        last = number
-    return [*runs, (first, last)] if last >= 0 else runs
 
 
 def _columns(told: Declaration | None) -> tuple[object, ...]:
