@@ -1,13 +1,16 @@
 """SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
 from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
+
+Upgrade = str | Callable[[sqlite3.Connection], None]
+"""What makes the next layout of one: statements, or a function that runs them."""
 
 
 class Database:
@@ -18,11 +21,13 @@ class Database:
         layout: statements that make an empty database.
         version: number of that layout.
         application: four letters that tell an outbox from a ledger (SQLite's application_id).
-        upgrades: per older layout, the statements that make the next one of it.
+        upgrades: per older layout, what makes the next one of it; all are run in one transaction.
+        told_by: a table that only this sort of database has. The first layouts were made before
+            there were four letters, and are known by it; empty where there are none of these.
 
     Raises:
         UsageError: another version of airgap made it, or it is something else.
-        DamagedError: it is not a database.
+        DamagedError: it is not a database, or what refers to something refers to nothing.
         MediumError: the file system refused.
     """
 
@@ -33,9 +38,11 @@ class Database:
         version: int,
         *,
         application: str,
-        upgrades: Mapping[int, str] = MappingProxyType({}),
+        upgrades: Mapping[int, Upgrade] = MappingProxyType({}),
+        told_by: str = "",
     ) -> None:
         self.path = path
+        self._told_by = told_by
         self._application = int.from_bytes(application.encode())
         with self._errors():
             self.connection = sqlite3.connect(
@@ -47,31 +54,33 @@ class Database:
             self.close()
             raise
 
-    def _prepare(self, layout: str, version: int, upgrades: Mapping[int, str]) -> None:
+    def _prepare(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA foreign_keys = ON")
             self.path.chmod(0o600)
             found = self._version()
-            whose = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
-        if found and whose != self._application:
-            raise UsageError(
-                "this database is not of the sort that is needed here",
-                where=str(self.path),
-                hint="an outbox is no ledger; correct the path in airgap.toml",
-            )
-        if found == version:
-            return
+            if found and not self._is_ours():
+                raise UsageError(
+                    "this database is not of the sort that is needed here",
+                    where=str(self.path),
+                    hint="an outbox is no ledger; correct the path in airgap.toml",
+                )
+            if found != version:
+                self._bring_up(layout, version, upgrades)
+            # Not before: a table that is made anew must not take along what refers to it.
+            self.connection.execute("PRAGMA foreign_keys = ON")
+
+    def _bring_up(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self.transaction():
             found = self._version()
             if found == 0:
                 self._run(layout)
-                self.connection.execute(f"PRAGMA application_id = {self._application}")
                 found = version
             while found in upgrades and found < version:
                 self._run(upgrades[found])
                 found += 1
+            self.connection.execute(f"PRAGMA application_id = {self._application}")
             self.connection.execute(f"PRAGMA user_version = {found}")
             if found != version:
                 raise UsageError(
@@ -81,9 +90,25 @@ class Database:
                     found=f"layout {found}",
                     hint="use the airgap release that made it, or a newer one",
                 )
+            if self.connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise DamagedError(
+                    "the database refers to rows that are not there",
+                    where=str(self.path),
+                    hint="restore it from a copy, together with its -wal file; it was left as it is",
+                )
 
-    def _run(self, statements: str) -> None:
-        for statement in statements.split(";\n"):
+    def _is_ours(self) -> bool:
+        [whose] = self.connection.execute("PRAGMA application_id").fetchone()
+        if whose or not self._told_by:
+            return int(whose) == self._application
+        tables = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
+        return self.connection.execute(tables, (self._told_by,)).fetchone() is not None
+
+    def _run(self, upgrade: Upgrade) -> None:
+        if callable(upgrade):
+            upgrade(self.connection)
+            return
+        for statement in upgrade.split(";\n"):
             self.connection.execute(statement)
 
     def _version(self) -> int:

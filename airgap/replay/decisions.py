@@ -64,7 +64,7 @@ def show(ledger: Ledger, identifier: bytes) -> JsonObject:
         (row[0],),
     )
     events = connection.execute(
-        "SELECT at, state, status, detail FROM event WHERE record = ? ORDER BY rowid", (row[0],)
+        "SELECT at, state, status, detail FROM event WHERE record = ? ORDER BY number", (row[0],)
     )
     return {
         "id": identifier.hex(),
@@ -127,7 +127,7 @@ def decide(
             [(choice, detail, now, row[0]) for row in found],
         )
         connection.executemany(
-            "INSERT INTO event VALUES (?, ?, ?, NULL, ?)",
+            "INSERT INTO event (record, at, state, detail) VALUES (?, ?, ?, ?)",
             [(row[0], now, choice, detail) for row in found],
         )
     return [row[1].hex() for row in found]

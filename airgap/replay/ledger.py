@@ -22,6 +22,7 @@ from airgap.records import Record, Totals, lasting_digest, note_window
 from airgap.replay.ledger_layout import (
     APPLICATION,
     LAYOUT,
+    TOLD_BY,
     VERSION,
     Added,
     Entry,
@@ -31,6 +32,7 @@ from airgap.replay.ledger_layout import (
     Settled,
     State,
 )
+from airgap.replay.ledger_upgrades import upgrades
 from airgap.verify import VerifiedBundle
 from airgap.windows import Declaration, Timeline, from_json, to_json
 
@@ -60,7 +62,14 @@ class Ledger:
     def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
         self.catalog = catalog
         self.clock = clock
-        self.database = Database(path, LAYOUT, VERSION, application=APPLICATION)
+        self.database = Database(
+            path,
+            LAYOUT,
+            VERSION,
+            application=APPLICATION,
+            upgrades=upgrades(catalog),
+            told_by=TOLD_BY,
+        )
         self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 
@@ -80,7 +89,7 @@ class Ledger:
         detail = "the run was cut off after sending began"
         with self.database.transaction() as connection:
             connection.execute(
-                "INSERT INTO event SELECT number, ?, CASE WHEN kind IN"
+                "INSERT INTO event (record, at, state, status, detail) SELECT number, ?, CASE WHEN kind IN"
                 f" ({marks}) THEN 'waiting' ELSE 'in_doubt' END, NULL, ?"
                 " FROM record WHERE state = 'sending'",
                 (now, *told, detail),
@@ -227,7 +236,7 @@ class Ledger:
                 )
                 if item.state != "delivered":
                     connection.executemany(
-                        "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+                        "INSERT INTO event (record, at, state, status, detail) VALUES (?, ?, ?, ?, ?)",
                         [(n, now, item.state, item.status, item.detail) for n in item.numbers],
                     )
             changed = connection.executemany(

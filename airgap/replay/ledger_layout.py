@@ -11,10 +11,43 @@ from airgap.windows import Covered, Declaration, Timeline, micros
 State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
 
-VERSION = 2
+LAYOUTS = (1, 2, 3)
+"""Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
+VERSION = LAYOUTS[-1]
 APPLICATION = "aled"
 """What tells a ledger from other databases; see ``Database``."""
-LAYOUT = """
+TOLD_BY = "bundle_record"
+"""A table that only a ledger has; see ``Database``."""
+EVENT = """\
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    record INTEGER NOT NULL REFERENCES record,
+    at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT
+) STRICT;
+CREATE INDEX event_by_record ON event (record)"""
+DELIVERED = """\
+CREATE TABLE delivered_bundle (
+    bundle INTEGER PRIMARY KEY REFERENCES bundle,
+    digest TEXT,
+    digest_with_answers TEXT
+) STRICT;
+CREATE TABLE delivered_kind (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    kind TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    fresh INTEGER NOT NULL,
+    PRIMARY KEY (bundle, kind)
+) STRICT, WITHOUT ROWID"""
+"""Bundles that were seen to be delivered as a whole, so that nobody has to look at their records again.
+
+``digest`` is over the outcomes, as in a receipt, without answers or with them. ``records`` is how many
+of a kind the bundle holds, and ``fresh`` how many of these no earlier bundle had brought. None of it
+can change any more: what is delivered stays so, and a bundle's records are what they were.
+"""
+LAYOUT = f"""
 CREATE TABLE bundle (
     number INTEGER PRIMARY KEY,
     bundle_id TEXT NOT NULL UNIQUE,
@@ -55,14 +88,7 @@ CREATE TABLE record (
     changed_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX record_by_state ON record (state, kind, number);
-CREATE TABLE event (
-    record INTEGER NOT NULL REFERENCES record,
-    at TEXT NOT NULL,
-    state TEXT NOT NULL,
-    status INTEGER,
-    detail TEXT
-) STRICT;
-CREATE INDEX event_by_record ON event (record);
+{EVENT};
 CREATE TABLE bundle_record (
     bundle INTEGER NOT NULL REFERENCES bundle,
     record INTEGER NOT NULL REFERENCES record,
@@ -78,7 +104,8 @@ CREATE TABLE receipt (
     outcomes_digest TEXT NOT NULL,
     created_at TEXT NOT NULL,
     UNIQUE (bundle, number)
-) STRICT
+) STRICT;
+{DELIVERED}
 """
 
 
