@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from airgap import applying, catalog, codes, confirmation, timestamps
+from airgap import applying, catalog, codes, confirmation, pgurl, timestamps
 from airgap.applying import Applied
 from airgap.arrivals import trust_of
 from airgap.audit import record
 from airgap.cli.common import Output, airgap_command, on_side, show_error
 from airgap.cli.marks import mark_sent
-from airgap.collect import pgurl, tables
+from airgap.collect import tables
 from airgap.errors import UsageError
 from airgap.files import write_atomically
 from airgap.home import NAME, Home, open_home

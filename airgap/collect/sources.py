@@ -8,9 +8,9 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-from airgap import marking
+from airgap import marking, pgurl
 from airgap.catalog import Catalog
-from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, tables
+from airgap.collect import csvfiles, jsonfiles, pgtimes, postgres, tables
 from airgap.collect.payloads import Rules
 from airgap.collect.tables import Row, Skipped, Table
 from airgap.errors import UsageError

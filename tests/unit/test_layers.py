@@ -23,6 +23,8 @@ LAYERS = [
         "airgap.mounts",
         "airgap.carrier",
         "airgap.pagestyle",
+        "airgap.pgurl",
+        "airgap.pgsession",
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes", "airgap.pages"),
     ("airgap.charts", "airgap.dictionary", "airgap.configuration"),
