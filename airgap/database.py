@@ -1,13 +1,83 @@
 """SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
+
+
+class Rows(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """Runs statements, in which ``?`` stands for each value."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
+        """Run a statement."""
+        ...
+
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> Rows:
+        """Run a statement once for each row of values; ``rowcount`` is of all of them."""
+        ...
+
+
+class Store(Protocol):
+    """A database that a ledger can be in: a file, or a server that several workstations share.
+
+    Statements are written so that SQLite and PostgreSQL take them, and mean the same by them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where it is, as it may be shown."""
+        ...
+
+    @property
+    def connection(self) -> Connection:
+        """Runs statements; what is not within a transaction is one by itself."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """All or nothing, and durable at its end."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let everything that is read within be of one moment."""
+        ...
+
+    def turn(self, what: str) -> AbstractContextManager[None]:
+        """Let nobody else be within the same turn meanwhile; all that is stored within, or nothing."""
+        ...
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows, of which there may be more than memory holds; nothing is stored meanwhile."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
 
 Upgrade = str | Callable[[sqlite3.Connection], None]
 """What makes the next layout of one: statements, or a function that runs them."""
@@ -114,9 +184,20 @@ class Database:
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+    def copy_from(self, other: Path) -> None:
+        """Become a copy of another file as it stands, and of nothing that is changed later."""
+        address = f"file:{quote(str(other.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as source:
+            source.backup(self.connection)
 
     def shrink(self) -> None:
         """Give space that is no longer used back to the file system.
@@ -140,6 +221,25 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let everything that is read within be of one moment, whatever others write meanwhile."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def turn(self, what: str) -> Iterator[None]:
+        """Do nothing: who writes to a file holds its lock file already."""
+        del what
+        yield
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows as they are read."""
+        return self.connection.execute(statement, values)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

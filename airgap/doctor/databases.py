@@ -61,6 +61,13 @@ def look(scene: Scene) -> Iterator[Finding]:
     home = scene.home
     assert home is not None
     try:
+        if home.side == "workstation" and home.ledger_url is not None:
+            yield not_checked(
+                "database.there",
+                "the ledger is on a server: --probe connects to it",
+                home.ledger_name,
+            )
+            return
         path = path_of(home)
     except AirgapError as error:
         yield wrong(
@@ -72,7 +79,7 @@ def look(scene: Scene) -> Iterator[Finding]:
         )
         return
     what = "outbox" if home.side == "isolated" else "ledger"
-    receipts = _receipts(home) if home.side == "workstation" else []
+    receipts = receipts_in(home) if home.side == "workstation" else []
     if not os.path.lexists(path):
         yield _absent(home, path, what, receipts)
         return
@@ -129,6 +136,8 @@ def newest(scene: Scene) -> Iterator[tuple[datetime, str]]:
     if home is None:
         return
     try:
+        if home.side == "workstation" and home.ledger_url is not None:
+            return
         path = path_of(home)
         target = uri(path) if path.is_file() else None
         if target is None:
@@ -252,7 +261,8 @@ def _known(home: Home) -> tuple[str, str, tuple[int, ...]]:
     return "ledger", ledger_layout.APPLICATION, ledger_layout.LAYOUTS
 
 
-def _receipts(home: Home) -> list[str]:
+def receipts_in(home: Home) -> list[str]:
+    """Return the names of the receipts in a home."""
     return _names(home.path / "receipts", _RECEIPT_SUFFIX)
 
 

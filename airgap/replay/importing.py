@@ -3,8 +3,8 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,6 @@ from airgap.errors import (
     UnreachableError,
     UsageError,
 )
-from airgap.files import exclusive
 from airgap.home import Home
 from airgap.replay import chain, intake, tallies
 from airgap.replay.chain import Standing
@@ -115,6 +114,7 @@ class Plan:
             TrustError: a credential that what waits needs is not at hand.
             UsageError: a form that was asked for does not fit what was recorded.
         """
+        ledger.claims.warn = watcher.warn
         require_newest(self.home, ledger)
         doubtful = ledger.recover()
         if doubtful:
@@ -330,17 +330,6 @@ def backdated(given: Iterable[str]) -> frozenset[str]:
     return frozenset(prefix.lower() for prefix in given)
 
 
-@contextmanager
-def opened(home: Home, catalog: Catalog, clock: timestamps.Clock) -> Iterator[Ledger]:
-    """Yield a home's ledger while nobody else imports into it."""
-    with exclusive(home.ledger_lock, "import"):
-        ledger = Ledger(home.ledger_path, catalog, clock)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-
-
 def run(
     plan: Plan,
     ledger: Ledger,
@@ -355,7 +344,7 @@ def run(
 
     Args:
         plan: what it is about.
-        ledger: the home's ledger, as ``opened`` gives it.
+        ledger: the home's ledger, as ``opening.held`` gives it.
         key: signs receipts.
         sending: how requests leave.
         watcher: sees how it goes.

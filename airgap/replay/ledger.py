@@ -7,18 +7,17 @@ tell duplicates. Every step but a plain delivery is kept as an event of the reco
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
-from urllib.parse import quote
 
 from airgap import timestamps, windows
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
-from airgap.database import Database
-from airgap.errors import DamagedError
+from airgap.database import Database, Store
+from airgap.errors import DamagedError, UnreachableError
 from airgap.records import Record, Totals, lasting_digest, note_window
+from airgap.replay.claims import SCOPE, Alone, Sharing
 from airgap.replay.ledger_layout import (
     APPLICATION,
     LAYOUT,
@@ -33,13 +32,10 @@ from airgap.replay.ledger_layout import (
     State,
 )
 from airgap.replay.ledger_upgrades import upgrades
+from airgap.replay.shared import SharedDatabase
 from airgap.verify import VerifiedBundle
 from airgap.windows import Declaration, Timeline, from_json, to_json
 
-_SCOPE = (
-    "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
-    " WHERE b.record = record.number)"
-)
 # What came under the id of another record with other content is never sent.
 _STATE = "(CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END)"
 _CONFLICT = {
@@ -54,56 +50,49 @@ class Ledger:
     """The ledger of one workstation.
 
     Args:
-        path: the SQLite file; made where it does not exist.
+        place: the SQLite file, made where it does not exist; or the database that is shared.
         catalog: schemas and kinds.
         clock: the present, for the times that are stored.
     """
 
-    def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
+    def __init__(
+        self, place: Path | SharedDatabase, catalog: Catalog, clock: timestamps.Clock
+    ) -> None:
         self.catalog = catalog
         self.clock = clock
-        self.database = Database(
-            path,
-            LAYOUT,
-            VERSION,
-            application=APPLICATION,
-            upgrades=upgrades(catalog),
-            told_by=TOLD_BY,
-        )
+        self.database: Store
+        if isinstance(place, Path):
+            self.database = Database(
+                place,
+                LAYOUT,
+                VERSION,
+                application=APPLICATION,
+                upgrades=upgrades(catalog),
+                told_by=TOLD_BY,
+            )
+            self.claims = Alone(self.database, catalog, clock)
+        else:
+            self.database = place
+            self.claims = Sharing(self.database, catalog, clock)
         self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 
     def close(self) -> None:
-        """Close the file."""
-        self.database.close()
+        """End the run, and close the file or the session."""
+        try:
+            self.claims.end()
+        except UnreachableError:
+            pass  # said where it mattered; the session's end ends the run
+        finally:
+            self.database.close()
 
     def recover(self) -> int:
-        """Settle records that a run left in ``sending``; to be called by the one running importer.
+        """Settle what runs left in ``sending`` that were cut off; to be called before anything is sent.
 
         Returns:
             How many records are newly in doubt.
         """
-        told = [k.name for k in self.catalog.kinds.values() if k.duplicates_told]
-        marks = ", ".join("?" * len(told))
-        now = timestamps.to_text(self.clock())
-        detail = "the run was cut off after sending began"
-        with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO event (record, at, state, status, detail) SELECT number, ?, CASE WHEN kind IN"
-                f" ({marks}) THEN 'waiting' ELSE 'in_doubt' END, NULL, ?"
-                " FROM record WHERE state = 'sending'",
-                (now, *told, detail),
-            )
-            connection.execute(
-                f"UPDATE record SET state = 'waiting', doubted = 1, detail = ?, changed_at = ?"
-                f" WHERE state = 'sending' AND kind IN ({marks})",
-                (detail, now, *told),
-            )
-            return connection.execute(
-                "UPDATE record SET state = 'in_doubt', doubted = 1, detail = ?, changed_at = ?"
-                " WHERE state = 'sending'",
-                (detail, now),
-            ).rowcount
+        return self.claims.recover()
 
     def bundle(self, bundle_id: str) -> LedgerBundle | None:
         """Return the bundle with this id, or None."""
@@ -134,10 +123,10 @@ class Ledger:
                     "SELECT kind, credential, windows FROM known_window WHERE source = ?", (source,)
                 )
             )
-            number = connection.execute(
+            [[number]] = connection.execute(
                 "INSERT INTO bundle (bundle_id, source, sequence, previous, created, imported_at,"
                 " envelope, covered, used, no_usage_from, no_usage_to, no_usage_kinds)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
                 (
                     bundle.document_id,
                     bundle.source,
@@ -150,7 +139,7 @@ class Ledger:
                     to_json(bundle.timeline.used()),
                     *_columns(bundle.no_usage),
                 ),
-            ).lastrowid
+            ).fetchall()
             for identifier, record in bundle.records():
                 if self._add_record(number, identifier, record, now, bundle.name):
                     kind = self.catalog.kind(record.kind)
@@ -159,11 +148,12 @@ class Ledger:
                     known += 1
                     conflicts += self._note_conflict(number, identifier, record)
             connection.executemany(
-                "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?, ?)",
+                "INSERT INTO known_window VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (source, kind, credential) DO UPDATE SET windows = excluded.windows",
                 [(source, *row) for row in timeline.known()],
             )
             entry = LedgerBundle(
-                int(number or 0),
+                int(number),
                 bundle.document_id,
                 bundle.source,
                 bundle.sequence,
@@ -177,9 +167,9 @@ class Ledger:
 
     def set_scope(self, bundles: Iterable[LedgerBundle]) -> None:
         """Choose the bundles whose records the following calls are about."""
-        self._connection.execute("DELETE FROM temp.scope")
+        self._connection.execute("DELETE FROM scope")
         self._connection.executemany(
-            "INSERT OR IGNORE INTO temp.scope VALUES (?)", [(b.number,) for b in bundles]
+            "INSERT INTO scope VALUES (?) ON CONFLICT DO NOTHING", [(b.number,) for b in bundles]
         )
 
     def waiting(self, kind: str) -> Iterator[Entry]:
@@ -189,12 +179,7 @@ class Ledger:
         """
         last = -1
         while True:
-            rows = self._connection.execute(
-                "SELECT number, id, kind, dialect, credential, occurrence, payload, attempts, doubted"
-                f" FROM record WHERE state = 'waiting' AND kind = ? AND number > ? AND {_SCOPE}"
-                f" ORDER BY number LIMIT {_PAGE}",
-                (kind, last),
-            ).fetchall()
+            rows = self.claims.page(kind, last, _PAGE)
             for (
                 number,
                 identifier,
@@ -228,7 +213,7 @@ class Ledger:
                 answer = json.dumps(item.answers) if item.answers else None
                 connection.executemany(
                     "UPDATE record SET state = ?, status = ?, detail = ?, answer = ?, changed_at = ?,"
-                    " doubted = doubted OR ? WHERE number = ?",
+                    " doubted = CASE WHEN ? = 1 THEN 1 ELSE doubted END WHERE number = ?",
                     [
                         (item.state, item.status, item.detail, answer, now, item.doubted, n)
                         for n in item.numbers
@@ -241,18 +226,19 @@ class Ledger:
                     )
             changed = connection.executemany(
                 "UPDATE record SET state = 'sending', attempts = attempts + 1, changed_at = ?"
-                " WHERE number = ? AND state = 'waiting'",
+                f" WHERE number = ? AND state = 'waiting'{self.claims.held}",
                 [(now, n) for n in sending],
             ).rowcount
             if sending and changed != len(sending):
                 raise DamagedError(
-                    "a record is being sent by somebody else", where=str(self.database.path)
+                    "a record is being sent by somebody else", where=self.database.name
                 )
 
     def bundles(self, source: str | None = None) -> list[LedgerBundle]:
         """Return all bundles, or those of a source, by source and sequence."""
         rows = self._connection.execute(
-            f"SELECT {_BUNDLE} FROM bundle WHERE ? IS NULL OR source = ? ORDER BY source, sequence",
+            f"SELECT {_BUNDLE} FROM bundle WHERE CAST(? AS TEXT) IS NULL OR source = ?"
+            " ORDER BY source, sequence",
             (source, source),
         )
         return [LedgerBundle(*row) for row in rows]
@@ -289,10 +275,10 @@ class Ledger:
     def bundle_totals(self, bundle: LedgerBundle, state: State | None = None) -> Totals:
         """Return the totals of a bundle's records, or of those in one state."""
         totals = Totals()
-        rows = self._connection.execute(
+        rows = self.database.stream(
             "SELECT r.kind, coalesce(b.conflict, r.payload) FROM bundle_record b"
             " JOIN record r ON r.number = b.record WHERE b.bundle = ?"
-            f" AND (? IS NULL OR {_STATE} = ?)",
+            f" AND (CAST(? AS TEXT) IS NULL OR {_STATE} = ?)",
             (bundle.number, state, state),
         )
         for kind, payload in rows:
@@ -310,7 +296,7 @@ class Ledger:
 
     def outcomes(self, bundle: LedgerBundle) -> Iterator[JsonObject]:
         """Yield one map per record of a bundle (``schemas/outcome.schema.json``), in order."""
-        rows = self._connection.execute(
+        rows = self.database.stream(
             f"SELECT r.id, {_STATE}, r.status, r.changed_at, r.detail, r.answer, b.conflict IS NOT NULL"
             " FROM bundle_record b JOIN record r ON r.number = b.record"
             " WHERE b.bundle = ? ORDER BY b.record",
@@ -337,14 +323,15 @@ class Ledger:
         """Return how many records of each kind are in each state."""
         rows = self._connection.execute(
             "SELECT kind, state, count(*) FROM record"
-            f" {'WHERE ' + _SCOPE if scoped else ''} GROUP BY kind, state ORDER BY kind, state"
+            f" {'WHERE ' + SCOPE if scoped else ''} GROUP BY kind, state ORDER BY kind, state"
         )
         found: dict[str, dict[str, int]] = {}
         for kind, state, count in rows:
             found.setdefault(kind, {})[state] = count
         rows = self._connection.execute(
             "SELECT r.kind, count(*) FROM bundle_record b JOIN record r ON r.number = b.record"
-            f" WHERE b.conflict IS NOT NULL {'AND b.bundle IN temp.scope' if scoped else ''} GROUP BY 1"
+            " WHERE b.conflict IS NOT NULL"
+            f" {'AND b.bundle IN (SELECT bundle FROM scope)' if scoped else ''} GROUP BY 1"
         )
         for kind, count in rows:
             states = found.setdefault(kind, {})
@@ -352,16 +339,20 @@ class Ledger:
         return found
 
     def credentials_waiting(self) -> list[str]:
-        """Return the fingerprints that the scope's waiting records need."""
+        """Return the fingerprints that the scope's records need that are still to be delivered.
+
+        That is what waits, and in a shared ledger what another run is sending meanwhile.
+        """
         rows = self._connection.execute(
-            f"SELECT DISTINCT credential FROM record WHERE state = 'waiting' AND {_SCOPE} ORDER BY 1"
+            "SELECT DISTINCT credential FROM record WHERE state IN ('waiting', 'sending')"
+            f" AND {SCOPE} ORDER BY 1"
         )
         return [row[0] for row in rows]
 
     def forms_waiting(self) -> list[tuple[str, str, str]]:
         """Return kind, dialect and credential of the scope's waiting records, each once."""
         return self._connection.execute(
-            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {_SCOPE}"
+            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {SCOPE}"
         ).fetchall()
 
     def last_receipt(self, bundle: LedgerBundle) -> LastReceipt | None:
@@ -378,28 +369,37 @@ class Ledger:
         rows = self._connection.execute("SELECT file_name FROM receipt")
         return {row[0] for row in rows}
 
+    def receipts_saying(self, bundle: LedgerBundle, digest: str) -> list[str]:
+        """Return the files of a bundle's receipts, newest first, from which on all say the same.
+
+        Args:
+            bundle: the bundle.
+            digest: over the outcomes.
+        """
+        rows = self._connection.execute(
+            "SELECT file_name, outcomes_digest FROM receipt WHERE bundle = ? ORDER BY number DESC",
+            (bundle.number,),
+        )
+        return [name for name, _ in takewhile(lambda row: row[1] == digest, rows)]
+
     def add_receipt(
         self, bundle: LedgerBundle, receipt_id: str, number: int, file_name: str, digest: str
-    ) -> None:
-        """Store that a receipt was written."""
+    ) -> bool:
+        """Store that a receipt was written; tell whether its number was still free."""
         with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    receipt_id,
-                    bundle.number,
-                    number,
-                    file_name,
-                    digest,
-                    timestamps.to_text(self.clock()),
-                ),
+            return bool(
+                connection.execute(
+                    "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (
+                        receipt_id,
+                        bundle.number,
+                        number,
+                        file_name,
+                        digest,
+                        timestamps.to_text(self.clock()),
+                    ),
+                ).rowcount
             )
-
-    def copy_from(self, other: Path) -> None:
-        """Become a copy of another ledger as it stands, and of nothing that is changed later."""
-        address = f"file:{quote(str(other.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as source:
-            source.backup(self._connection)
 
     def _bundle_where(self, condition: str, *values: object) -> LedgerBundle | None:
         row = self._connection.execute(
@@ -413,9 +413,9 @@ class Ledger:
     ) -> bool:
         connection = self._connection
         added = connection.execute(
-            "INSERT OR IGNORE INTO record"
+            "INSERT INTO record"
             " (id, kind, dialect, credential, occurrence, payload, state, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?) ON CONFLICT (id) DO NOTHING",
             (
                 identifier,
                 record.kind,
@@ -427,7 +427,8 @@ class Ledger:
             ),
         ).rowcount
         linked = connection.execute(
-            "INSERT OR IGNORE INTO bundle_record SELECT ?, number, NULL FROM record WHERE id = ?",
+            "INSERT INTO bundle_record (bundle, record) SELECT ?, number FROM record WHERE id = ?"
+            " ON CONFLICT DO NOTHING",
             (bundle, identifier),
         ).rowcount
         if not linked:

@@ -30,9 +30,10 @@ CREATE TABLE event (
 CREATE INDEX event_by_record ON event (record)"""
 DELIVERED = """\
 CREATE TABLE delivered_bundle (
-    bundle INTEGER PRIMARY KEY REFERENCES bundle,
+    bundle INTEGER NOT NULL REFERENCES bundle,
     digest TEXT,
-    digest_with_answers TEXT
+    digest_with_answers TEXT,
+    PRIMARY KEY (bundle)
 ) STRICT;
 CREATE TABLE delivered_kind (
     bundle INTEGER NOT NULL REFERENCES bundle,

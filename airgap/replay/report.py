@@ -8,7 +8,6 @@ changed after the newest receipt of its bundle is in no receipt yet.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -246,17 +245,6 @@ def _period(day: date | None, length: Literal["day", "month", "total"]) -> str:
     return day.isoformat()[: 10 if length == "day" else 7]
 
 
-@contextmanager
-def snapshot(ledger: Ledger) -> Iterator[None]:
-    """Let everything that is read within be of one moment, whatever an import writes meanwhile."""
-    connection = ledger.database.connection
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-
-
 def bundles(ledger: Ledger, source: str | None = None) -> list[BundleLine]:
     """Return all bundles, or those of a source, by source and sequence."""
     connection = ledger.database.connection
@@ -271,7 +259,7 @@ def bundles(ledger: Ledger, source: str | None = None) -> list[BundleLine]:
         "SELECT x.number, x.source, x.sequence, x.bundle_id, x.created, x.imported_at,"
         " c.file_name, c.created_at FROM bundle x LEFT JOIN receipt c ON c.bundle = x.number"
         " AND c.number = (SELECT max(number) FROM receipt WHERE bundle = x.number)"
-        " WHERE ? IS NULL OR x.source = ? ORDER BY x.source, x.sequence",
+        " WHERE CAST(? AS TEXT) IS NULL OR x.source = ? ORDER BY x.source, x.sequence",
         (source, source),
     )
     return [
@@ -292,9 +280,9 @@ def bundles(ledger: Ledger, source: str | None = None) -> list[BundleLine]:
 
 def lines(ledger: Ledger, found: Iterable[BundleLine]) -> Iterator[Line]:
     """Yield every record of bundles, each once, in the order of the bundles and of the records."""
-    connection, kinds = ledger.database.connection, ledger.catalog.kinds
+    kinds = ledger.catalog.kinds
     for bundle in found:
-        rows = connection.execute(_LINES, (bundle.number,))
+        rows = ledger.database.stream(_LINES, (bundle.number,))
         for identifier, name, payload, outcome, status, changed_at, by_hand in rows:
             kind, content = kinds[name], codec.decode_own(payload)
             times = window(kind, content, where="a record of the ledger")
