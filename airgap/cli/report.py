@@ -119,7 +119,9 @@ def command(
         if csv_to is not None:
             _write(
                 csv_to,
-                lambda to: report_csv.write_records(to, report.lines(opened, known), asked),
+                lambda to: report_csv.write_records(
+                    to, report.lines(opened, report.relevant(opened, known, asked)), asked
+                ),
             )
         if csv_days is not None:
             _write(csv_days, lambda to: report_csv.write_days(to, made))

@@ -23,7 +23,7 @@ from airgap.errors import (
     UsageError,
 )
 from airgap.home import Home
-from airgap.replay import chain, intake, tallies
+from airgap.replay import chain, counts, delivered, intake, tallies
 from airgap.replay.chain import Standing
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
@@ -371,9 +371,13 @@ def run(
         )
         for bundle in taken.bundles
     ]
+    seen = [(r.bundle, r.digest) for r in receipts if r.is_whole and r.digest is not None]
+    if seen:
+        delivered.note(ledger, seen, with_answers=with_answers)
     folders = {r.bundle.number: r.path.parent for r in taken.imported if r.bundle is not None}
     placed = [_place(r, receipt_to or folders.get(r.bundle.number)) for r in receipts]
-    states = ledger.states(scoped=True)
+    by_source = tallies.by_source(ledger, scoped=True)
+    states = counts.per_kind(by_source)
     record("delivered", requests=report.requests, stopped=report.stop or None, states=states)
     for receipt in receipts:
         if receipt.new:
@@ -384,7 +388,7 @@ def run(
         report,
         placed,
         states,
-        tallies.by_source(ledger, scoped=True),
+        by_source,
         grouped(found, plan.catalog),
     )
 

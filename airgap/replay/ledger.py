@@ -17,6 +17,7 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.database import Database, Store
 from airgap.errors import DamagedError, UnreachableError
 from airgap.records import Record, Totals, lasting_digest, note_window
+from airgap.replay import counts
 from airgap.replay.claims import SCOPE, Alone, Sharing
 from airgap.replay.ledger_layout import (
     APPLICATION,
@@ -70,6 +71,8 @@ class Ledger:
                 upgrades=upgrades(catalog),
                 told_by=TOLD_BY,
             )
+            # Ids are spread over the whole index, of which the usual 2 MB hold too little.
+            self.database.connection.execute("PRAGMA cache_size = -65536")
             self.claims = Alone(self.database, catalog, clock)
         else:
             self.database = place
@@ -152,6 +155,7 @@ class Ledger:
                 " ON CONFLICT (source, kind, credential) DO UPDATE SET windows = excluded.windows",
                 [(source, *row) for row in timeline.known()],
             )
+            counts.note(connection, number)
             entry = LedgerBundle(
                 int(number),
                 bundle.document_id,
@@ -286,7 +290,10 @@ class Ledger:
         return totals
 
     def is_delivered(self, bundle: LedgerBundle) -> bool:
-        """Tell whether every record of a bundle was delivered."""
+        """Tell whether every record of a bundle was delivered; once it was, that is so for good."""
+        seen = "SELECT 1 FROM delivered_bundle WHERE bundle = ?"
+        if self._connection.execute(seen, (bundle.number,)).fetchone() is not None:
+            return True
         row = self._connection.execute(
             "SELECT 1 FROM bundle_record b JOIN record r ON r.number = b.record"
             f" WHERE b.bundle = ? AND {_STATE} != 'delivered' LIMIT 1",
@@ -321,22 +328,9 @@ class Ledger:
 
     def states(self, *, scoped: bool) -> dict[str, dict[str, int]]:
         """Return how many records of each kind are in each state."""
-        rows = self._connection.execute(
-            "SELECT kind, state, count(*) FROM record"
-            f" {'WHERE ' + SCOPE if scoped else ''} GROUP BY kind, state ORDER BY kind, state"
-        )
-        found: dict[str, dict[str, int]] = {}
-        for kind, state, count in rows:
-            found.setdefault(kind, {})[state] = count
-        rows = self._connection.execute(
-            "SELECT r.kind, count(*) FROM bundle_record b JOIN record r ON r.number = b.record"
-            " WHERE b.conflict IS NOT NULL"
-            f" {'AND b.bundle IN (SELECT bundle FROM scope)' if scoped else ''} GROUP BY 1"
-        )
-        for kind, count in rows:
-            states = found.setdefault(kind, {})
-            states["dead"] = states.get("dead", 0) + count
-        return found
+        if scoped:
+            return counts.per_kind(counts.of_scope(self._connection))
+        return counts.by_kind(self._connection)
 
     def credentials_waiting(self) -> list[str]:
         """Return the fingerprints that the scope's records need that are still to be delivered.

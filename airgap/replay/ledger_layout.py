@@ -28,25 +28,29 @@ CREATE TABLE event (
     detail TEXT
 ) STRICT;
 CREATE INDEX event_by_record ON event (record)"""
-DELIVERED = """\
-CREATE TABLE delivered_bundle (
-    bundle INTEGER NOT NULL REFERENCES bundle,
-    digest TEXT,
-    digest_with_answers TEXT,
-    PRIMARY KEY (bundle)
-) STRICT;
-CREATE TABLE delivered_kind (
+COUNTS = """\
+CREATE TABLE bundle_kind (
     bundle INTEGER NOT NULL REFERENCES bundle,
     kind TEXT NOT NULL,
     records INTEGER NOT NULL,
     fresh INTEGER NOT NULL,
     PRIMARY KEY (bundle, kind)
-) STRICT, WITHOUT ROWID"""
-"""Bundles that were seen to be delivered as a whole, so that nobody has to look at their records again.
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bundle_conflict ON bundle_record (bundle) WHERE conflict IS NOT NULL;
+CREATE TABLE delivered_bundle (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    digest TEXT,
+    digest_with_answers TEXT,
+    first_start INTEGER,
+    last_start INTEGER,
+    PRIMARY KEY (bundle)
+) STRICT"""
+"""What is known of bundles without a look at their records; none of it can change any more.
 
-``digest`` is over the outcomes, as in a receipt, without answers or with them. ``records`` is how many
-of a kind the bundle holds, and ``fresh`` how many of these no earlier bundle had brought. None of it
-can change any more: what is delivered stays so, and a bundle's records are what they were.
+``bundle_kind``: how many records of a kind a bundle holds, and how many of these no earlier bundle had
+brought. ``delivered_bundle``: that it was seen to be delivered as a whole, which is for good; the digest
+over its outcomes as receipts have it, without answers or with them; and, in microseconds since 1970, when
+the first and the last window of its records start.
 """
 LAYOUT = f"""
 CREATE TABLE bundle (
@@ -106,7 +110,7 @@ CREATE TABLE receipt (
     created_at TEXT NOT NULL,
     UNIQUE (bundle, number)
 ) STRICT;
-{DELIVERED}
+{COUNTS}
 """
 
 

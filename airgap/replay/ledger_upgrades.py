@@ -3,7 +3,7 @@
 1  bundles, records, receipts.
 2  events; what bundles cover, when they were made, and times without usage; known windows; conflicts.
    Layout 2 grew while nothing was released, so its last tables and columns may be missing in one.
-3  events have numbers; bundles that are delivered as a whole are known without their records.
+3  events have numbers; what a bundle holds, and that it is delivered, is known without its records.
 
 What a layout has as columns and an older one had not is taken from the records, which a ledger keeps
 for good. Tables of records are never copied: with many millions that would take long, and twice the room.
@@ -18,7 +18,8 @@ from airgap.bundle import codec
 from airgap.catalog import Catalog
 from airgap.database import Upgrade
 from airgap.records import Record, note_window
-from airgap.replay.ledger_layout import DELIVERED, EVENT
+from airgap.replay import counts
+from airgap.replay.ledger_layout import COUNTS, EVENT
 from airgap.windows import Timeline, to_json
 
 _BUNDLE_2 = """
@@ -105,7 +106,8 @@ def _third(connection: sqlite3.Connection, catalog: Catalog) -> None:
         " SELECT record, at, state, status, detail FROM older_event ORDER BY rowid"
     )
     connection.execute("DROP TABLE older_event")
-    _run(connection, DELIVERED)
+    _run(connection, COUNTS)
+    connection.execute(counts.NOTE.format(where="1 = 1"))
 
 
 def _fill_known_windows(connection: sqlite3.Connection, catalog: Catalog) -> None:

@@ -15,6 +15,7 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.errors import SequenceError, TrustError
 from airgap.files import written_whole
 from airgap.home import Home
+from airgap.replay import delivered
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import SETTLED_OUTCOMES, LastReceipt, LedgerBundle
 from airgap.trust.keys import PrivateKey
@@ -32,12 +33,19 @@ class MadeReceipt:
         bundle: the bundle that it answers.
         outcomes: how many records had each outcome.
         new: whether it was made now; else it is the newest one there, still true.
+        digest: over all outcomes, where they were looked at; None where the ledger knew them.
     """
 
     path: Path
     bundle: LedgerBundle
     outcomes: dict[str, int]
     new: bool
+    digest: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every record of the bundle is delivered."""
+        return self.outcomes["delivered"] == sum(self.outcomes.values())
 
 
 def check_key(key: PrivateKey, trust: TrustStore, now: datetime) -> None:
@@ -142,14 +150,19 @@ class _Draft:
     def make(self) -> MadeReceipt | None:
         """Return the receipt; None where another workstation took its number meanwhile."""
         ledger, bundle, folder = self.ledger, self.bundle, self.home.folder("receipts")
+        known = delivered.digest(ledger, bundle, with_answers=self.with_answers)
+        if known is not None and (there := self._there(folder, known)) is not None:
+            outcomes = dict.fromkeys(SETTLED_OUTCOMES, 0)
+            outcomes["delivered"] = delivered.records(ledger, bundle)
+            return MadeReceipt(there, bundle, outcomes, new=False)
         # What is counted, written and added up is of one moment, whatever other runs do.
         with ExitStack() as moment:
             moment.enter_context(ledger.database.snapshot())
             outcomes, digest = _survey(ledger, bundle, with_answers=self.with_answers)
             last = ledger.last_receipt(bundle)
-            for name in ledger.receipts_saying(bundle, digest):
-                if (folder / name).exists():
-                    return MadeReceipt(folder / name, bundle, outcomes, new=False)
+            there = self._there(folder, digest)
+            if there is not None:
+                return MadeReceipt(there, bundle, outcomes, new=False, digest=digest)
             number = last.number + 1 if last else 1
             name = f"{bundle.source}-{bundle.sequence:06d}-r{number}{RECEIPT_SUFFIX}"
             with suppress(_TakenError), written_whole(folder / name) as stream:
@@ -164,7 +177,14 @@ class _Draft:
                 # First the ledger, then the file's name: a receipt in the home is known to its ledger.
                 if not ledger.add_receipt(bundle, receipt.document_id, number, name, digest):
                     raise _TakenError
-                return MadeReceipt(folder / name, bundle, outcomes, new=True)
+                return MadeReceipt(folder / name, bundle, outcomes, new=True, digest=digest)
+        return None
+
+    def _there(self, folder: Path, digest: str) -> Path | None:
+        """Return a receipt of this home that says what the newest one says, if that has the digest."""
+        for name in self.ledger.receipts_saying(self.bundle, digest):
+            if (folder / name).exists():
+                return folder / name
         return None
 
     def _manifest(

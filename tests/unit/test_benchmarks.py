@@ -62,3 +62,27 @@ def test_the_benchmark_of_starting_up_measures_every_command_beside_an_empty_pyt
     assert next(iter(found)) == "python -c pass"
     assert {"airgap --help", "airgap verify BUNDLE"} <= found.keys()
     assert all(f"`{name}`" in done.stdout for name in found)
+
+
+def test_the_benchmark_of_the_ledger_does_the_same_work_in_ledgers_and_sticks_of_growing_size(
+    tmp_path,
+):
+    figures = tmp_path / "figures.json"
+    script = REPOSITORY / "tests" / "benchmarks" / "ledger.py"
+    done = subprocess.run(
+        [sys.executable, script, "--sizes", "500", "1000", "--exported", "20", "--sticks", "1", "2", "--json", figures],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(figures.read_text())["ms"]
+    assert {
+        "import: take in a bundle",
+        "status",
+        "report of a month",
+        "stick: take in",
+    } <= found.keys()
+    assert all(len(per["file"]) == 2 and min(per["file"]) > 0 for per in found.values())
+    assert all(f"| {name} |" in done.stdout for name in found)
