@@ -63,7 +63,7 @@ class Store(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let everything that is read within be of one moment."""
+        """Let everything that is read within be of one moment; within a transaction, of that one."""
         ...
 
     def turn(self, what: str) -> AbstractContextManager[None]:
@@ -225,6 +225,9 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let everything that is read within be of one moment, whatever others write meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
         self.connection.execute("BEGIN")
         try:
             yield

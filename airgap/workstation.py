@@ -149,13 +149,15 @@ class Workstation:
             UnreachableError: a shared ledger is out of reach.
         """
         with opening.looked_at(self._home, self._catalog, self._clock) as ledger:
-            return overview.look(
-                ledger,
-                self._clock(),
-                gap_over=gap_over,
-                max_age=max_age,
-                importing=opening.is_importing(self._home, ledger),
-            )
+            importing = opening.is_importing(self._home, ledger)
+            with ledger.database.snapshot():
+                return overview.look(
+                    ledger,
+                    self._clock(),
+                    gap_over=gap_over,
+                    max_age=max_age,
+                    importing=importing,
+                )
 
 
 class _Watcher:

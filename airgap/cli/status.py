@@ -232,17 +232,18 @@ def _workstation(
     with ledgers.looked_at(home) as ledger:
         importing = is_importing(home, ledger)
         states = STATES if importing else (*STATES, "sending")
-        seen = replay_overview.look(
-            ledger,
-            now,
-            gap_over=gap_over,
-            max_age=max_age,
-            importing=importing,
-        )
-        by_source = tallies.by_source(ledger, scoped=False)
-        groups = grouped(tallies.undelivered(ledger, states, scoped=False), ledger.catalog)
-        spans = {s.standing.source: coverage.spans(ledger, s.standing) for s in seen.sources}
-        days = _calendars(spans, months, now)
+        with ledger.database.snapshot():
+            seen = replay_overview.look(
+                ledger,
+                now,
+                gap_over=gap_over,
+                max_age=max_age,
+                importing=importing,
+            )
+            by_source = tallies.by_source(ledger, scoped=False)
+            groups = grouped(tallies.undelivered(ledger, states, scoped=False), ledger.catalog)
+            spans = {s.standing.source: coverage.spans(ledger, s.standing) for s in seen.sources}
+            days = _calendars(spans, months, now)
     problems = [*trust.problems, *seen.problems]
     out.result(
         {

@@ -200,11 +200,14 @@ class Sharing(Alone):
 
     def has_cut_off(self) -> bool | None:
         """Tell whether a record is being sent by no run that is alive."""
-        row = self._database.connection.execute(
+        statement = (
             "SELECT 1 FROM record WHERE state = 'sending'"
             f" AND (claimed_by IS NULL OR claimed_by NOT IN ({_ALIVE})) LIMIT 1"
-        ).fetchone()
-        return row is not None
+        )
+        # Twice: locks are those of this moment, and rows may be older by as much as it takes to end a run.
+        return all(
+            self._database.connection.execute(statement).fetchone() is not None for _ in range(2)
+        )
 
     def await_others(
         self,

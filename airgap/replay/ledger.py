@@ -328,9 +328,10 @@ class Ledger:
 
     def states(self, *, scoped: bool) -> dict[str, dict[str, int]]:
         """Return how many records of each kind are in each state."""
-        if scoped:
-            return counts.per_kind(counts.of_scope(self._connection))
-        return counts.by_kind(self._connection)
+        with self.database.snapshot():
+            if scoped:
+                return counts.per_kind(counts.of_scope(self._connection))
+            return counts.by_kind(self._connection)
 
     def credentials_waiting(self) -> list[str]:
         """Return the fingerprints that the scope's records need that are still to be delivered.

@@ -19,7 +19,8 @@ CONFLICT = "another content came under this id before; neither sent nor counted"
 def by_source(ledger: Ledger, *, scoped: bool) -> Counts:
     """Return how many records of each source and kind are in each state."""
     connection = ledger.database.connection
-    return counts.of_scope(connection) if scoped else counts.everything(connection)
+    with ledger.database.snapshot():
+        return counts.of_scope(connection) if scoped else counts.everything(connection)
 
 
 def undelivered(

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = "2026-01-01T00:00:00Z"
 CREDENTIAL = fingerprint("license", LICENSE)
 EXPORTED = 10_000
+_COLUMNS = (
+    "(number, id, kind, dialect, credential, occurrence, payload, state, attempts, doubted, status,"
+    " detail, answer, changed_at)"
+)
 _FROM, _TO = b"2025-01-01T00:00:00Z", b"2025-01-01T00:00:01Z"
 
 
@@ -113,27 +117,33 @@ def filling(count: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
 def fill(ledger: Ledger, count: int, receipts: Path) -> None:
     """Put so many delivered records into an empty ledger, and files for their receipts into a home."""
     raw = getattr(ledger.database, "_raw", None)
-    with ledger.database.transaction() as connection:
-        for table, rows in filling(count):
-            if table == "receipt":
-                (receipts / rows[0][3]).touch()
-            if raw is None:
-                marks = ", ".join("?" * len(rows[0]))
-                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
-                continue
-            columns = {"record": "number, id, kind, dialect, credential, occurrence, payload, state, attempts, doubted, status, detail, answer, changed_at"}.get(table, "")  # fmt: skip
-            with raw.cursor().copy(
-                f"COPY {table} {f'({columns})' if columns else ''} FROM STDIN"
-            ) as copy:
-                for row in rows:
-                    copy.write_row(row)
-        if raw is not None:
-            for table in ("record", "bundle"):
-                raw.execute(
-                    f"SELECT setval(pg_get_serial_sequence('{table}', 'number'), max(number)) FROM {table}"
-                )
-    if raw is not None:
-        raw.execute("VACUUM ANALYZE")
+    execute = ledger.database.connection.execute
+    if raw is None:
+        execute("PRAGMA synchronous = OFF")
+        execute("PRAGMA cache_size = -1000000")
+    rows_of = filling(count)
+    while part := list(islice(rows_of, 50)):
+        with ledger.database.transaction() as connection:
+            for table, rows in part:
+                if table == "receipt":
+                    (receipts / rows[0][3]).touch()
+                if raw is None:
+                    marks = ", ".join("?" * len(rows[0]))
+                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+                    continue
+                columns = _COLUMNS if table == "record" else ""
+                with raw.cursor().copy(f"COPY {table} {columns} FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+    if raw is None:
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA cache_size = -65536")
+        return
+    for table in ("record", "bundle"):
+        execute(
+            f"SELECT setval(pg_get_serial_sequence('{table}', 'number'), max(number)) FROM {table}"
+        )
+    execute("VACUUM ANALYZE")
 
 
 class AtOnce:
