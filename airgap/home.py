@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -70,6 +70,17 @@ class Home:
     def outbox_path(self) -> Path:
         """The isolated side's outbox."""
         return self.path / "outbox.sqlite"
+
+    def with_ledger(self, chosen: str | None) -> "Home":
+        """Return the home with another ledger than its file names.
+
+        Args:
+            chosen: a file, from the current folder on, or a database's URL; None or nothing: no other.
+        """
+        if not chosen:
+            return self
+        place = chosen if pgurl.is_url(chosen) else str(Path(chosen).expanduser().absolute())
+        return replace(self, ledger=place)
 
     @property
     def ledger_url(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,7 +43,7 @@ class Workstation:
     def __init__(
         self, home: Path | str, *, clock: Clock | None = None, ledger: str | None = None
     ) -> None:
-        self._home = replace(open_home(Path(home)), ledger=ledger)
+        self._home = open_home(Path(home)).with_ledger(ledger)
         self._home.require("workstation")
         self._clock = clock or timestamps.system_clock
         self._catalog = catalog.load()

@@ -5,7 +5,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -136,7 +135,7 @@ def command(
 def _home(path: Path) -> Home | None:
     """Return the home, or None where there is none that can be read; the checks say why."""
     try:
-        return replace(open_home(path), ledger=os.environ.get("AIRGAP_LEDGER") or None)
+        return open_home(path).with_ledger(os.environ.get("AIRGAP_LEDGER"))
     except (AirgapError, OSError):
         return None
 

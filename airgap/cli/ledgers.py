@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 from airgap import catalog, pgurl, timestamps
@@ -21,9 +20,7 @@ def workstation(home_path: Path, ledger: str | None, warn: Callable[[str], None]
         ledger: what ``--ledger`` says, or None.
         warn: takes what somebody should know.
     """
-    home = on_side(home_path, "workstation")
-    if ledger:
-        home = replace(home, ledger=ledger)
+    home = on_side(home_path, "workstation").with_ledger(ledger)
     url = home.ledger_url
     if ledger and url is not None and pgurl.has_password(url):
         warn(

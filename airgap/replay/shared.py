@@ -22,10 +22,8 @@ from airgap.pgsession import Ask
 from airgap.replay.ledger_layout import LAYOUT, VERSION
 
 SCHEMA = "airgap_ledger"
-FIRST = 3
-"""The first layout that there was for PostgreSQL."""
 UPGRADES: Mapping[int, str] = {}
-"""Per older layout, the statements that make the next one of it."""
+"""Per older layout, the statements that make the next one of it; 3 is the first one for PostgreSQL."""
 _BATCH = 2_000
 _LOST = (
     "nothing is lost: what this run was sending is in doubt, and the next run says so; when the database "

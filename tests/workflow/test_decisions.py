@@ -198,6 +198,18 @@ def test_two_homes_that_share_a_ledger_deliver_each_record_once(exported, beacon
     assert site.status()["confirmed"]["usage_report"]["records"] == 3
 
 
+def test_a_ledger_that_is_a_file_is_chosen_from_the_folder_where_one_stands(
+    exported, beacon, monkeypatch
+):
+    site = exported
+    monkeypatch.chdir(site.root)
+    site.import_(beacon.url, "--ledger", "other.sqlite")
+    assert (site.root / "other.sqlite").exists()
+    assert not (site.workstation / "ledger.sqlite").exists()
+    shown = run("status", "--home", site.workstation, "--ledger", "other.sqlite", "--json").stdout
+    assert json.loads(shown)["states"] == {"usage_report": {"delivered": 3}}
+
+
 @pytest.mark.both_ledgers
 def test_the_same_record_in_two_bundles_is_delivered_once_and_both_are_confirmed(site, beacon):
     shutil.copytree(site.isolated, site.root / "copy")

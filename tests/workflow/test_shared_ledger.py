@@ -583,3 +583,33 @@ def test_a_run_whose_session_is_gone_is_known_without_any_clock(exported, postgr
         assert second.recover() == 0
     with pytest.raises(UnreachableError):
         first.step([], [number + 1])
+
+
+def test_an_older_layout_is_brought_up_to_date_once_however_many_open_it(postgres, monkeypatch):
+    from airgap.replay import shared
+
+    SharedDatabase(postgres.url).close()
+    monkeypatch.setattr(shared, "VERSION", 5)
+    upgrades = {
+        3: "ALTER TABLE receipt ADD COLUMN a TEXT;\nALTER TABLE receipt ADD COLUMN b TEXT",
+        4: "UPDATE layout SET version = 7 WHERE false;\nALTER TABLE receipt DROP COLUMN a",
+    }
+    monkeypatch.setattr(shared, "UPGRADES", upgrades)
+    barrier = threading.Barrier(3)
+
+    def opened(_):
+        barrier.wait(30)
+        SharedDatabase(postgres.url).close()
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(opened, range(3)))
+    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "5"
+    # One that fails changes nothing.
+    monkeypatch.setattr(shared, "VERSION", 7)
+    monkeypatch.setattr(
+        shared, "UPGRADES", {5: "ALTER TABLE receipt DROP COLUMN b", 6: "DROP TABLE nothing"}
+    )
+    with pytest.raises(DamagedError):
+        SharedDatabase(postgres.url)
+    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "5"
+    postgres.execute("SELECT b FROM airgap_ledger.receipt")
