@@ -69,7 +69,7 @@ def receipt_name(source: int, sequence: int) -> str:
     return f"site-{source}-{sequence:06d}-r1.receipt"
 
 
-def filling(count: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+def filling(count: int, *, seen: bool) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """Yield rows by table, a bundle at a time."""
     start = micros(START)
     content = report(7, from_timestamp=_FROM.decode(), to_timestamp=_TO.decode())
@@ -108,20 +108,30 @@ def filling(count: int) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
             said = f'{{"answer": null, "at": "{NOW}", "detail": null, "id": "{row[1].hex()}",'
             digest.update(f'{said} "outcome": "{row[7]}", "status": 204}}\n'.encode())
         name = receipt_name(source, sequence)
+        if seen and bundle > 1:
+            bounds = (window[0][0], window[0][1] - MINUTE)
+            yield "delivered_bundle", [(bundle, digest.hexdigest(), None, *bounds)]
         yield "receipt", [(identifier, bundle, 1, name, digest.hexdigest(), NOW)]
     for source, sequence in there.items():
         known = windows.Coverage([(start, start + sequence * size * MINUTE)])
         yield "known_window", [(f"site-{source}", "usage_report", CREDENTIAL, known.to_bytes())]
 
 
-def fill(ledger: Ledger, count: int, receipts: Path) -> None:
-    """Put so many delivered records into an empty ledger, and files for their receipts into a home."""
+def fill(ledger: Ledger, count: int, receipts: Path, *, seen: bool = False) -> None:
+    """Put so many delivered records into an empty ledger, and files for their receipts into a home.
+
+    Args:
+        ledger: the ledger.
+        count: how many records.
+        receipts: the home's folder.
+        seen: whether an import has seen already that their bundles are delivered.
+    """
     raw = getattr(ledger.database, "_raw", None)
     execute = ledger.database.connection.execute
     if raw is None:
         execute("PRAGMA synchronous = OFF")
         execute("PRAGMA cache_size = -1000000")
-    rows_of = filling(count)
+    rows_of = filling(count, seen=seen)
     while part := list(islice(rows_of, 50)):
         with ledger.database.transaction() as connection:
             for table, rows in part:
@@ -265,7 +275,9 @@ def looked(ledger: Ledger) -> None:
         coverage.spans(ledger, line.standing)
 
 
-def one(size: int, root: Path, server: PostgresServer | None, exported: int) -> dict[str, float]:
+def one(
+    size: int, root: Path, server: PostgresServer | None, exported: int, *, seen: bool
+) -> dict[str, float]:
     """Fill a ledger and measure."""
     site = made_site(root, exported)
     if server is not None:
@@ -273,7 +285,7 @@ def one(size: int, root: Path, server: PostgresServer | None, exported: int) -> 
     place = SharedDatabase(server.url) if server else site.workstation / "ledger.sqlite"
     ledger = Ledger(place, SCHEMAS, timestamps.system_clock)
     begun = time.perf_counter()
-    fill(ledger, size, home.open_home(site.workstation).folder("receipts"))
+    fill(ledger, size, home.open_home(site.workstation).folder("receipts"), seen=seen)
     print(f"filled {size:,} in {time.perf_counter() - begun:.1f} s", file=sys.stderr)
     try:
         return measured(ledger, site)
@@ -341,13 +353,18 @@ def main() -> None:
     parser.add_argument("--sticks", type=int, nargs="*", default=[], help="bundles on sticks")
     parser.add_argument("--exported", type=int, default=EXPORTED, help="records in the new bundle")
     parser.add_argument("--postgres", action="store_true", help="beside the file, in PostgreSQL")
+    parser.add_argument(
+        "--seen", action="store_true", help="begin with bundles that were seen to be delivered"
+    )
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     figures: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         server = stack.enter_context(running()) if chosen.postgres else None
         if chosen.sizes:
-            figures |= table(chosen.sizes, "ms", partial(one, exported=chosen.exported), server)
+            figures |= table(
+                chosen.sizes, "ms", partial(one, exported=chosen.exported, seen=chosen.seen), server
+            )
         if chosen.sticks:
             figures |= table(chosen.sticks, "ms per bundle", stick, server)
     print(f"\n{os.cpu_count()} cores, Python {platform.python_version()}, "
