@@ -1,16 +1,86 @@
 """SQLite as the outbox and the ledger use it: durable at commit, one layout version per file."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from airgap.errors import AirgapError, DamagedError, MediumError, UsageError
 
+
+class Rows(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """Runs statements, in which ``?`` stands for each value."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
+        """Run a statement."""
+        ...
+
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> Rows:
+        """Run a statement once for each row of values; ``rowcount`` is of all of them."""
+        ...
+
+
+class Store(Protocol):
+    """A database that a ledger can be in: a file, or a server that several workstations share.
+
+    Statements are written so that SQLite and PostgreSQL take them, and mean the same by them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where it is, as it may be shown."""
+        ...
+
+    @property
+    def connection(self) -> Connection:
+        """Runs statements; what is not within a transaction is one by itself."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """All or nothing, and durable at its end."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let everything that is read within be of one moment; within a transaction, of that one."""
+        ...
+
+    def turn(self, what: str) -> AbstractContextManager[None]:
+        """Let nobody else be within the same turn meanwhile; all that is stored within, or nothing."""
+        ...
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows, of which there may be more than memory holds; nothing is stored meanwhile."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
 Upgrade = str | Callable[[sqlite3.Connection], None]
-"""What makes a layout of the one before, within a transaction."""
+"""What makes the next layout of one: statements, or a function that runs them."""
 
 
 class Database:
@@ -21,12 +91,13 @@ class Database:
         layout: statements that make an empty database.
         version: number of that layout.
         application: four letters that tell an outbox from a ledger (SQLite's application_id).
-        upgrades: per older layout, the statements or the function that make the next one of it.
-        unmarked: the newest layout that does not say which application it is of; 0: every one says.
+        upgrades: per older layout, what makes the next one of it; all are run in one transaction.
+        told_by: a table and a column of it that only this sort of database has, from its first layout
+            on. The first layouts were made before there were four letters, and are known by it.
 
     Raises:
         UsageError: another version of airgap made it, or it is something else.
-        DamagedError: it is not a database.
+        DamagedError: it is not a database, or what refers to something refers to nothing.
         MediumError: the file system refused.
     """
 
@@ -38,39 +109,39 @@ class Database:
         *,
         application: str,
         upgrades: Mapping[int, Upgrade] = MappingProxyType({}),
-        unmarked: int = 0,
+        told_by: tuple[str, str],
     ) -> None:
         self.path = path
+        self._told_by = told_by
         self._application = int.from_bytes(application.encode())
         with self._errors():
             self.connection = sqlite3.connect(
                 f"file:{quote(str(path.absolute()))}", isolation_level=None, timeout=30, uri=True
             )
         try:
-            self._prepare(layout, version, upgrades, unmarked)
+            self._prepare(layout, version, upgrades)
         except BaseException:
             self.close()
             raise
 
-    def _prepare(
-        self, layout: str, version: int, upgrades: Mapping[int, Upgrade], unmarked: int
-    ) -> None:
+    def _prepare(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA foreign_keys = ON")
             self.path.chmod(0o600)
             found = self._version()
-            whose = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
-        is_unmarked = found <= unmarked and whose == 0
-        if found and whose != self._application and not is_unmarked:
-            raise UsageError(
-                "this database is not of the sort that is needed here",
-                where=str(self.path),
-                hint="an outbox is no ledger; correct the path in airgap.toml",
-            )
-        if found == version:
-            return
+            if found and not self._is_ours():
+                raise UsageError(
+                    "this database is not of the sort that is needed here",
+                    where=str(self.path),
+                    hint="an outbox is no ledger; correct the path in airgap.toml",
+                )
+            if found != version:
+                self._bring_up(layout, version, upgrades)
+            # Not before: a table that is made anew must not take along what refers to it.
+            self.connection.execute("PRAGMA foreign_keys = ON")
+
+    def _bring_up(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self.transaction():
             found = self._version()
             if found == 0:
@@ -89,20 +160,41 @@ class Database:
                     found=f"layout {found}",
                     hint="use the airgap release that made it, or a newer one",
                 )
+            if self.connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise DamagedError(
+                    "the database refers to rows that are not there",
+                    where=str(self.path),
+                    hint="restore it from a copy, together with its -wal file; it was left as it is",
+                )
 
-    def _run(self, statements: Upgrade) -> None:
-        if not isinstance(statements, str):
-            statements(self.connection)
+    def _is_ours(self) -> bool:
+        [whose] = self.connection.execute("PRAGMA application_id").fetchone()
+        return int(whose) == self._application if whose else tells(self.connection, self._told_by)
+
+    def _run(self, upgrade: Upgrade) -> None:
+        if callable(upgrade):
+            upgrade(self.connection)
             return
-        for statement in statements.split(";\n"):
+        for statement in upgrade.split(";\n"):
             self.connection.execute(statement)
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
+
+    def copy_from(self, other: Path) -> None:
+        """Become a copy of another file as it stands, and of nothing that is changed later."""
+        address = f"file:{quote(str(other.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as source:
+            source.backup(self.connection)
 
     def shrink(self) -> None:
         """Give space that is no longer used back to the file system.
@@ -128,11 +220,39 @@ class Database:
                 raise
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let everything that is read within be of one moment, whatever others write meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def turn(self, what: str) -> Iterator[None]:
+        """Do nothing: who writes to a file holds its lock file already."""
+        del what
+        yield
+
+    def stream(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows as they are read."""
+        return self.connection.execute(statement, values)
+
+    @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+
+
+def tells(connection: sqlite3.Connection, told_by: tuple[str, str]) -> bool:
+    """Tell whether a database has a table with a column by which its sort is known."""
+    found = connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", told_by)
+    return found.fetchone() is not None
 
 
 def translate(error: sqlite3.Error, path: Path | None = None) -> AirgapError:

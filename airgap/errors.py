@@ -8,7 +8,7 @@ AirgapError                 1  unexpected
 │   └── SealedError         4  sealed, and the key that opens it is not to be had here
 ├── DamagedError            5  damaged, or inconsistent with itself
 ├── PartialDeliveryError    6  dead letters, or records in doubt
-├── UnreachableError        7  the beacon could not be reached; nothing is lost, resume later
+├── UnreachableError        7  the beacon or a shared ledger could not be reached; resume later
 ├── MediumError             8  space, permissions, file system, read-back
 ├── SequenceError           9  a fork or a gap in a source's chain
 ├── OverdueError           10  the last confirmed report is older than the limit
@@ -110,7 +110,10 @@ class PartialDeliveryError(AirgapError):
 
 
 class UnreachableError(AirgapError):
-    """The beacon could not be reached or told us to come back; the records wait."""
+    """The beacon could not be reached or told us to come back, or a shared ledger is out of reach.
+
+    One status for both: nothing is lost, nobody has to decide anything yet, and the cure is the same.
+    """
 
     exit_code = 7
     next_step = "airgap import --resume, once the network is back"
@@ -158,7 +161,10 @@ EXIT_CODES: Mapping[int, tuple[str, str]] = {
         "partly delivered: dead letters, in doubt, refused credential",
         "`airgap ledger list`",
     ),
-    7: ("beacon unreachable, or it is not the beacon", "`airgap import --resume`"),
+    7: (
+        "beacon or shared ledger unreachable, or it is not the beacon",
+        "`airgap import --resume`",
+    ),
     8: ("medium: space, permissions, read-back", "another stick; nothing is lost"),
     9: (
         "two bundles claim one place in the chain, a clock went back, or a gap under `--strict`",

@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from airgap import catalog, configuration, settings
+from airgap import catalog, configuration, pgurl, settings
 from airgap.errors import NoHomeError, UsageError
 from airgap.files import sync_folder, write_atomically
 from airgap.trust import keys
@@ -58,12 +58,14 @@ class Home:
         side: isolated host or connected workstation.
         name: the source's name on the isolated side, the importer's on the other.
         settings: the whole configuration file.
+        ledger: the workstation's ledger, where another one is chosen than the file says; or None.
     """
 
     path: Path
     side: Side
     name: str
     settings: dict[str, Any]
+    ledger: str | None = None
 
     @property
     def trust_path(self) -> Path:
@@ -80,26 +82,38 @@ class Home:
         """The isolated side's outbox."""
         return self.path / "outbox.sqlite"
 
+    def with_ledger(self, chosen: str | None) -> "Home":
+        """Return the home with another ledger than its file names.
+
+        Args:
+            chosen: a file, from the current folder on, or a database's URL; None or nothing: no other.
+        """
+        if not chosen:
+            return self
+        place = chosen if pgurl.is_url(chosen) else str(Path(chosen).expanduser().absolute())
+        return replace(self, ledger=place)
+
+    @property
+    def ledger_url(self) -> str | None:
+        """Where a ledger is that several workstations share, or None where it is a file."""
+        chosen = self._chosen_ledger
+        if chosen is None or not pgurl.is_url(chosen):
+            return None
+        self._require_no_other(pgurl.shown(chosen))
+        return chosen
+
     @property
     def ledger_path(self) -> Path:
         """The workstation's ledger: in the home, or where ``ledger`` of airgap.toml says.
 
         Two homes on one machine may share a ledger.
         """
-        own = self.path / "ledger.sqlite"
-        chosen = self.settings.get("ledger")
-        if isinstance(chosen, dict):  # beside the tables of the ledger's commands
-            chosen = cast("dict[str, str]", chosen).get("path")
+        chosen = self._chosen_ledger
         if chosen is None:
-            return own
+            return self.path / "ledger.sqlite"
         shared = (self.path / Path(chosen).expanduser()).resolve()
-        if own.exists() and shared != own.resolve():
-            raise UsageError(
-                "this home has a ledger of its own, and airgap.toml names another one",
-                where=str(own),
-                expected="one ledger: what another does not know, it delivers again",
-                hint=f"move {own.name} and what begins with its name there, or leave `ledger` out",
-            )
+        if shared != (self.path / "ledger.sqlite").resolve():
+            self._require_no_other(str(shared))
         if not shared.parent.is_dir():
             raise UsageError(
                 "the shared ledger's folder is not there",
@@ -109,9 +123,42 @@ class Home:
         return shared
 
     @property
+    def ledger_name(self) -> str:
+        """Where the ledger is, as it may be shown."""
+        url = self.ledger_url
+        return str(self.ledger_path) if url is None else pgurl.shown(url)
+
+    @property
     def ledger_lock(self) -> Path:
-        """Lock file of whoever imports into the ledger."""
+        """Lock file of whoever imports into a ledger that is a file."""
         return self.ledger_path.with_name(f"{self.ledger_path.name}.lock")
+
+    @property
+    def import_lock(self) -> Path:
+        """Lock file of whoever imports from this home, whichever ledger that is into."""
+        return self.path / "import.lock"
+
+    @property
+    def _chosen_ledger(self) -> str | None:
+        if self.ledger is not None:
+            return self.ledger
+        chosen = self.settings.get("ledger")
+        if isinstance(chosen, dict):  # beside the tables of the ledger's commands
+            chosen = cast("dict[str, str]", chosen).get("path")
+        return cast("str | None", chosen)
+
+    def _require_no_other(self, chosen: str) -> None:
+        own = self.path / "ledger.sqlite"
+        if own.exists():
+            who = "airgap.toml" if self.ledger is None else "--ledger or AIRGAP_LEDGER"
+            raise UsageError(
+                f"this home has a ledger of its own, and {who} names another one",
+                where=str(own),
+                expected="one ledger: what another does not know, it delivers again",
+                found=chosen,
+                hint=f"move {own.name} and what begins with its name there, where that is a file, or "
+                "leave `ledger` out",
+            )
 
     @property
     def contact(self) -> str | None:

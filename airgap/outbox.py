@@ -19,7 +19,7 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.coverage import Coverage
 from airgap.database import Database
 from airgap.errors import DamagedError
-from airgap.outbox_layout import APPLICATION, LAYOUT, SOURCES, VERSION, from_first
+from airgap.outbox_layout import APPLICATION, LAYOUT, SOURCES, TOLD_BY, VERSION, from_first
 from airgap.records import KindTotal, Record, Totals, note_window
 from airgap.text import printable
 from airgap.windows import Covered, Timeline, from_json, micros, to_json
@@ -90,7 +90,7 @@ class Outbox:
             VERSION,
             application=APPLICATION,
             upgrades={1: partial(from_first, catalog=catalog), 2: SOURCES},
-            unmarked=1,
+            told_by=TOLD_BY,
         )
         self._connection = self.database.connection
         # Ids come in no order: with the default of 2 MB each page of their index is read and written

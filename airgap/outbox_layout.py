@@ -19,6 +19,8 @@ LAYOUTS = (1, 2, VERSION)
 """Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
 APPLICATION = "aout"
 """What tells an outbox from other databases; see ``Database``. The first layout does not say it."""
+TOLD_BY = ("bundle", "file_name")
+"""What only an outbox has; see ``Database``."""
 SOURCES = """\
 CREATE TABLE source_row (
     table_name TEXT NOT NULL,

@@ -21,6 +21,7 @@ PROFILE_VARIABLE = "AIRGAP_PROFILE"
 VARIABLES: Mapping[str, str] = {
     "AIRGAP_HOME": "folder of this side's home",
     PROFILE_VARIABLE: "the profile to use, before airgap.toml's own choice",
+    "AIRGAP_LEDGER": "the workstation's ledger, before airgap.toml's own choice",
     "AIRGAP_PASSPHRASE": "passphrase of the key to sign with",
     "AIRGAP_SEALING_PASSPHRASE": "passphrase of the key that opens sealed bundles",
     "AIRGAP_LICENSE_KEY": "a licence key",

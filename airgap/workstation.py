@@ -11,9 +11,8 @@ from airgap.audit import Script
 from airgap.credentials import Keyring, read_all
 from airgap.errors import UsageError
 from airgap.export import BUNDLE_SUFFIX
-from airgap.files import is_held
 from airgap.home import open_home, passphrase_from
-from airgap.replay import importing, overview
+from airgap.replay import importing, opening, overview
 from airgap.replay.chain import Standing
 from airgap.replay.importing import Done, Plan, Sending
 from airgap.replay.intake import Imported
@@ -34,13 +33,17 @@ class Workstation:
     Args:
         home: the home's folder.
         clock: the present; None: the system's clock.
+        ledger: the ledger, where it is another than ``airgap.toml`` says: a file, or
+            ``postgresql://USER@HOST/DATABASE``.
 
     Raises:
         UsageError: there is no home there, or it is an isolated host's.
     """
 
-    def __init__(self, home: Path | str, *, clock: Clock | None = None) -> None:
-        self._home = open_home(Path(home))
+    def __init__(
+        self, home: Path | str, *, clock: Clock | None = None, ledger: str | None = None
+    ) -> None:
+        self._home = open_home(Path(home)).with_ledger(ledger)
         self._home.require("workstation")
         self._clock = clock or timestamps.system_clock
         self._catalog = catalog.load()
@@ -120,7 +123,7 @@ class Workstation:
         check_key(signer, plan.trust, now)
         with (
             self._script.run("import_bundles"),
-            importing.opened(self._home, self._catalog, self._clock) as ledger,
+            opening.held(self._home, self._catalog, self._clock) as ledger,
         ):
             return importing.run(
                 plan,
@@ -140,18 +143,20 @@ class Workstation:
         Args:
             gap_over: longest time without a record that is no gap.
             max_age: how old what was reported may be.
+
+        Raises:
+            UnreachableError: a shared ledger is out of reach.
         """
-        ledger = Ledger(self._home.ledger_path, self._catalog, self._clock)
-        try:
-            return overview.look(
-                ledger,
-                self._clock(),
-                gap_over=gap_over,
-                max_age=max_age,
-                importing=is_held(self._home.ledger_lock),
-            )
-        finally:
-            ledger.close()
+        with opening.looked_at(self._home, self._catalog, self._clock) as ledger:
+            importing = opening.is_importing(self._home, ledger)
+            with ledger.database.snapshot():
+                return overview.look(
+                    ledger,
+                    self._clock(),
+                    gap_over=gap_over,
+                    max_age=max_age,
+                    importing=importing,
+                )
 
 
 class _Watcher:

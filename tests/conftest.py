@@ -27,6 +27,26 @@ LONG = (
 )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that are marked so with a ledger in a file, and with one in PostgreSQL."""
+    if metafunc.definition.get_closest_marker("both_ledgers"):
+        metafunc.fixturenames.append("ledger_kind")
+        metafunc.parametrize("ledger_kind", ["file", "server"], indirect=True)
+
+
+@pytest.fixture
+def ledger_kind(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _clean_environment: None
+) -> Iterator[str]:
+    """Let every command of a test use a shared ledger, if it is to; hold that it used no file then."""
+    if request.param == "server":
+        monkeypatch.setenv("AIRGAP_LEDGER", request.getfixturevalue("postgres").url)
+    yield request.param
+    if request.param == "server":
+        site: Site = request.getfixturevalue("site")
+        assert not (site.workstation / "ledger.sqlite").exists()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 
@@ -59,6 +79,7 @@ def beacon(schemas: catalog.Catalog) -> Iterator[RehearsalBeacon]:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AIRGAP_LICENSE_KEY", "AIRGAP_API_KEY", "AIRGAP_PASSPHRASE", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("AIRGAP_LEDGER", raising=False)
     monkeypatch.delenv("AIRGAP_SEALING_PASSPHRASE", raising=False)
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -75,7 +75,8 @@ def copy_of(site: Site, root: Path) -> Site:
     for name in ("isolated", "workstation", "stick"):
         shutil.copytree(site.root / name, root / name)
     for name in ("license.key", "api.key", "other.key"):
-        shutil.copy(site.root / name, root)
+        if (site.root / name).exists():
+            shutil.copy(site.root / name, root)
     return Site(
         root, root / "isolated", root / "workstation", root / "stick", site.exporter, site.importer,
         root / "license.key", root / "api.key",

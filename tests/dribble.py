@@ -27,7 +27,7 @@ def deliver_with_deadline(folder):
     )
     [record] = records_of(report(1), b"", schemas, Rules(), where="test")
     identifier = record_id("s", record, schemas.kind(record.kind))
-    ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
+    ledger._add_page(1, [(identifier, record)], "2026-01-01T00:00:00Z", "test")
     ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
     done = threading.Event()
 

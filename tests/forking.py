@@ -189,7 +189,10 @@ if __name__ == "__main__":
         outbox,
         receipt,
     )
+    from airgap.pgsession import library
     from airgap.replay import transport  # noqa: F401
+
+    library("a test")
 
     catalog.load()
     gc.freeze()  # so that children copy less of this process's memory

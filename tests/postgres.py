@@ -218,8 +218,9 @@ class PostgresServer:
                 self.execute(_FILL[name], *bounds, "-v", f"status={shown}")
 
     def reset(self) -> None:
-        """Empty the tables, but for one organization with one tenant."""
+        """Empty the tables, but for one organization with one tenant; no ledger is left."""
         self.execute(f"""
+            DROP SCHEMA IF EXISTS airgap_ledger CASCADE;
             TRUNCATE organizations, tenants, trace_count_transactions, remote_metrics,
                 usage_snapshots, agent_builder_usage;
             INSERT INTO organizations VALUES ('{ORGANIZATION}', 'Bank A');

@@ -27,6 +27,8 @@ EACH_TIME = frozenset(
     # What a command is asked to do, and decisions that name their reason or their bundle.
     "home json message reason again sign_again resume dry_run no_usage of bundle new deny resend delivered "
     "since since_sequence head check "
+    # What is one for all commands: two ledgers would deliver twice.
+    "ledger "
     # What says whose word counts.
     "role source fingerprint root from until threshold exporters reviewers importer "
     # What overrules a refusal.
@@ -119,8 +121,12 @@ def make() -> dict[str, Any]:
         # Before there is a home, and where the file may be what is broken, nothing is taken from it.
         if table is not None and name not in ("init", "doctor"):
             tables[name] = table
-    where = "The ledger's file, where it is not in the home: two homes may share one."
-    path = {**TEXT, "minLength": 1, "examples": ["/srv/airgap/ledger.sqlite"]}
+    where = (
+        "The ledger, where it is not the home's own file: another file, which homes may share, or "
+        "postgresql://USER@HOST/DATABASE, which workstations share."
+    )
+    examples = ["/srv/airgap/ledger.sqlite", "postgresql://relay@db/airgap"]
+    path = {**TEXT, "minLength": 1, "examples": examples}
     tables["ledger"]["properties"] = {
         "path": {"description": where, **path},
         **tables["ledger"]["properties"],

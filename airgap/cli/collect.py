@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from airgap import catalog, timestamps
+from airgap import catalog, pgurl, timestamps
+from airgap.cli.asking import password_prompt
 from airgap.cli.common import (
     Output,
     airgap_command,
@@ -13,9 +14,8 @@ from airgap.cli.common import (
     read_credentials,
 )
 from airgap.cli.leaving import leaving_options
-from airgap.cli.marks import mark_exported, password_prompt
+from airgap.cli.marks import mark_exported
 from airgap.cli.sources import say_skipped, source_options
-from airgap.collect import pgurl
 from airgap.collect.sources import reading_of
 from airgap.collecting import Collecting, Order, Read
 from airgap.errors import UsageError

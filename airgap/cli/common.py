@@ -374,6 +374,18 @@ def key_option(function: _F) -> _F:
     )(function)
 
 
+def ledger_option(function: _F) -> _F:
+    """Add ``--ledger``."""
+    return click.option(
+        "--ledger",
+        "ledger",
+        envvar="AIRGAP_LEDGER",
+        metavar="PLACE",
+        help="The ledger: a file, or postgresql://USER@HOST/DATABASE, which workstations share; "
+        "default: as airgap.toml says, else in the home.",
+    )(function)
+
+
 def ask_passphrase(file: Path | None, variable: str = "AIRGAP_PASSPHRASE") -> Passphrase:
     """Return where an existing key's passphrase comes from."""
     prompt = None

@@ -74,8 +74,8 @@ def command(
     With --probe, one request leaves to each of the two base URLs (beacon.langchain.com and
     api.smith.langchain.com, where nothing else is configured), through the proxy if one is set: after
     a TLS handshake `HEAD /` with the headers Host, User-Agent: airgap/VERSION, Accept: */* and
-    Connection: close. No key, no body, no usage; any answer will do. Without --probe nothing is sent,
-    and on the isolated side --probe is refused.
+    Connection: close. No key, no body, no usage; any answer will do. A ledger on a server is connected
+    to, and left as it is. Without --probe nothing is sent, and on the isolated side --probe is refused.
 
     The exit status is that of the gravest finding, 0 where nothing is wrong; in this order: 5
     damaged, 4 trust, keys, permissions, 9 clock or old ledger, 8 disk or medium, 7 a host does not
@@ -134,7 +134,7 @@ def command(
 def _home(path: Path) -> Home | None:
     """Return the home, or None where there is none that can be read; the checks say why."""
     try:
-        return open_home(path)
+        return open_home(path).with_ledger(os.environ.get("AIRGAP_LEDGER"))
     except (AirgapError, OSError):
         return None
 

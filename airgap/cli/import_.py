@@ -8,7 +8,7 @@ import click
 
 from airgap import catalog, timestamps
 from airgap.arrivals import approvals_beside, files_to_read, trust_of
-from airgap.cli import completing
+from airgap.cli import completing, ledgers
 from airgap.cli import import_view as view
 from airgap.cli.common import (
     Output,
@@ -17,7 +17,7 @@ from airgap.cli.common import (
     credential_options,
     gap_option,
     key_option,
-    on_side,
+    ledger_option,
     passphrase_option,
     read_credentials,
     sealing_passphrase_option,
@@ -116,9 +116,11 @@ from airgap.text import plural
 @key_option
 @passphrase_option
 @sealing_passphrase_option
+@ledger_option
 def command(
     out: Output,
     home_path: Path,
+    ledger: str | None,
     paths: tuple[Path, ...],
     receipt_to: Path | None,
     profile: str | None,
@@ -156,7 +158,7 @@ def command(
       airgap import /media/stick --license-file /etc/airgap/license.key
       airgap import /media/stick --license-file /etc/airgap/license.key --dry-run
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     _check_options(paths, timeout, rate, receipt_to, resume=resume)
     accepted = importing.backdated(accept_backdated)
     schemas = catalog.load()
@@ -194,9 +196,9 @@ def command(
         ca_file=ca_file,
         stopping=watcher.stopping,
     )
-    with importing.opened(home, schemas, plan.clock) as ledger:
+    with ledgers.held(home) as opened:
         done = importing.run(
-            plan, ledger, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
+            plan, opened, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
         )
     view.finish(out, done)
 
@@ -241,7 +243,7 @@ def _dry_run(out: Output, plan: Plan, watcher: view.Watcher) -> None:
         first, *further = body.split("\n")
         out.say(*(("", first, *(f"  {line}" for line in further), "") if body else ()))
 
-    with intake.copy_of_ledger(plan.home, plan.catalog) as ledger:
+    with ledgers.copied(plan.home) as ledger:
         taken = plan.take_in(ledger, watcher)
         intake.would_send(ledger, plan.keyring, plan.catalog, plan.routes, show)
     out.result(

@@ -306,7 +306,7 @@ def _make(
 def _nothing_signed(home: Home) -> Iterator[None]:
     """Keep export or import from signing with a key that another one is about to follow."""
     is_isolated = home.side == "isolated"
-    lock = home.path / "export.lock" if is_isolated else home.ledger_lock
+    lock = home.path / "export.lock" if is_isolated else home.import_lock
     with exclusive(lock, "export" if is_isolated else "import"):
         yield
 

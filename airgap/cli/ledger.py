@@ -9,16 +9,17 @@ from typing import Any, cast
 
 import click
 
-from airgap import catalog, timestamps
 from airgap.audit import record
 from airgap.causes import ASK
-from airgap.cli.common import Output, airgap_command, on_side
+from airgap.cli import ledgers
+from airgap.cli.common import Output, airgap_command, ledger_option
 from airgap.errors import PartialDeliveryError, UsageError
-from airgap.files import exclusive, is_held, written_whole
+from airgap.files import written_whole
 from airgap.home import Home
 from airgap.replay import decisions
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import State
+from airgap.replay.opening import is_importing
 from airgap.text import plural, printable
 
 _NAMES = {"in_doubt": "what is in doubt", "sending": "what was being sent", "dead": "dead letters"}
@@ -42,25 +43,16 @@ def deadletter() -> None:
 
 
 @contextmanager
-def _opened(home: Home) -> Iterator[Ledger]:
-    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-@contextmanager
 def _held(home: Home) -> Iterator[Ledger]:
-    """Open the ledger for a decision: nobody else imports meanwhile."""
-    with exclusive(home.ledger_lock, "import"), _opened(home) as ledger:
-        doubtful = ledger.recover()
+    """Open the ledger for a decision, about what no run has in hand."""
+    with ledgers.held(home) as opened:
+        doubtful = opened.recover()
         if doubtful:
             raise PartialDeliveryError(
                 f"a run was cut off, and {plural(doubtful, 'record')} of it are newly in doubt",
                 hint="nothing was decided; look at them first: airgap ledger list",
             )
-        yield ledger
+        yield opened
 
 
 def _digits(text: str, *, everything: bool) -> str:
@@ -90,21 +82,22 @@ def _digits(text: str, *, everything: bool) -> str:
     show_default=True,
     help="Most records shown.",
 )
-def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
+@ledger_option
+def _list(out: Output, home_path: Path, ledger: str | None, state: str | None, limit: int) -> None:
     """Show records in doubt and dead letters.
 
     \b
     Example:
       airgap ledger list
     """
-    home = on_side(home_path, "workstation")
-    with _opened(home) as ledger:
+    home = ledgers.workstation(home_path, ledger, out.warn)
+    with ledgers.looked_at(home) as opened:
         states: list[State] = [cast("State", state)] if state else ["in_doubt", "dead"]
-        if "in_doubt" in states and not is_held(home.ledger_lock):
+        if "in_doubt" in states and not is_importing(home, opened):
             # A run was cut off: the next command that changes something settles these.
             states.append("sending")
         found = [
-            {"state": s, **row} for s in states for row in decisions.unsettled(ledger, s, limit)
+            {"state": s, **row} for s in states for row in decisions.unsettled(opened, s, limit)
         ]
     out.result({"records": found})
     if not found:
@@ -132,7 +125,8 @@ def _list(out: Output, home_path: Path, state: str | None, limit: int) -> None:
 
 @airgap_command("show")
 @click.argument("identifier", metavar="RECORD")
-def _show(out: Output, home_path: Path, identifier: str) -> None:
+@ledger_option
+def _show(out: Output, home_path: Path, ledger: str | None, identifier: str) -> None:
     """Show one record: its bundles, its state, its history, its payload.
 
     RECORD is its id, or the beginning of it.
@@ -141,17 +135,17 @@ def _show(out: Output, home_path: Path, identifier: str) -> None:
     Example:
       airgap ledger show 3f2a91bc
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     digits = _digits(identifier, everything=False)
-    with _opened(home) as ledger:
-        found = decisions.find(ledger, digits)
+    with ledgers.looked_at(home) as opened:
+        found = decisions.find(opened, digits)
         if len(found) != 1:
             raise UsageError(
                 "no record has this id" if not found else "several records' ids begin so",
                 found=printable(identifier),
                 hint="see `airgap ledger list`" if not found else "give more digits",
             )
-        shown = decisions.show(ledger, found[0])
+        shown = decisions.show(opened, found[0])
     out.result(shown)
     _say_record(out, shown)
 
@@ -189,8 +183,16 @@ def _say_record(out: Output, shown: dict[str, Any]) -> None:
 @click.option("--resend", is_flag=True, help="Send it again: it was not counted.")
 @click.option("--delivered", is_flag=True, help="Count it as delivered: it was counted.")
 @click.option("--reason", required=True, help="Why; kept with the record.")
+@ledger_option
 def _resolve(
-    out: Output, home_path: Path, identifier: str, reason: str, *, resend: bool, delivered: bool
+    out: Output,
+    home_path: Path,
+    ledger: str | None,
+    identifier: str,
+    reason: str,
+    *,
+    resend: bool,
+    delivered: bool,
 ) -> None:
     """Decide a record in doubt or a dead letter.
 
@@ -201,14 +203,14 @@ def _resolve(
     Example:
       airgap ledger resolve 3f2a91bc --resend --reason "support: not counted, case 4711"
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     if resend == delivered:
         raise UsageError("say which it is", expected="--resend or --delivered")
     digits = _digits(identifier, everything=True)
     states: tuple[State, ...] = ("in_doubt", "dead") if digits else ("in_doubt",)
     choice: decisions.Choice = "waiting" if resend else "delivered"
-    with _held(home) as ledger:
-        changed = decisions.decide(ledger, digits, states, choice, printable(reason, 300))
+    with _held(home) as opened:
+        changed = decisions.decide(opened, digits, states, choice, printable(reason, 300))
         record("decided", records=changed, choice=choice)
     if not changed:
         raise UsageError(
@@ -218,7 +220,7 @@ def _resolve(
         )
     out.result({"resolved": changed, "as": choice})
     out.say(
-        f"{plural(len(changed), 'record')} now {choice}. Wrote {home.ledger_path}. Next, {_WITH}"
+        f"{plural(len(changed), 'record')} now {choice}. Wrote {home.ledger_name}. Next, {_WITH}"
     )
 
 
@@ -226,16 +228,17 @@ def _resolve(
 @click.option(
     "--to", required=True, type=click.Path(path_type=Path), help="New file for JSON lines."
 )
-def _export(out: Output, home_path: Path, to: Path) -> None:
+@ledger_option
+def _export(out: Output, home_path: Path, ledger: str | None, to: Path) -> None:
     """Write every dead letter with its payload, the answer and its history to a file.
 
     \b
     Example:
       airgap ledger deadletter export --to dead.jsonl
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     count = 0
-    with _opened(home) as ledger:
+    with ledgers.looked_at(home) as opened:
         if to.exists() or to.is_symlink():
             raise UsageError(
                 "there is a file of this name already",
@@ -244,7 +247,7 @@ def _export(out: Output, home_path: Path, to: Path) -> None:
             )
         with written_whole(to) as file:
             os.fchmod(file.fileno(), 0o600)
-            for letter in decisions.dead_letters(ledger):
+            for letter in decisions.dead_letters(opened):
                 file.write(json.dumps(letter, ensure_ascii=False).encode() + b"\n")
                 count += 1
     record("dead letters written", file=str(to), records=count)
@@ -256,7 +259,8 @@ def _export(out: Output, home_path: Path, to: Path) -> None:
 @airgap_command("retry", audited=True)
 @click.argument("identifier", metavar="RECORD")
 @click.option("--reason", required=True, help="What was fixed; kept with the record.")
-def _retry(out: Output, home_path: Path, identifier: str, reason: str) -> None:
+@ledger_option
+def _retry(out: Output, home_path: Path, ledger: str | None, identifier: str, reason: str) -> None:
     """Let dead letters wait again, after what refused them was fixed.
 
     RECORD is the beginning of an id, or all. The record itself stays as it is: what is wrong in
@@ -266,10 +270,10 @@ def _retry(out: Output, home_path: Path, identifier: str, reason: str) -> None:
     Example:
       airgap ledger deadletter retry all --reason "licence renewed, case 4711"
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     digits = _digits(identifier, everything=True)
-    with _held(home) as ledger:
-        changed = decisions.decide(ledger, digits, ("dead",), "waiting", printable(reason, 300))
+    with _held(home) as opened:
+        changed = decisions.decide(opened, digits, ("dead",), "waiting", printable(reason, 300))
         record("decided", records=changed, choice="waiting")
     if not changed:
         raise UsageError(
@@ -280,7 +284,7 @@ def _retry(out: Output, home_path: Path, identifier: str, reason: str) -> None:
     out.result({"resolved": changed, "as": "waiting"})
     out.say(
         f"{plural(len(changed), 'dead letter')} now waiting. "
-        f"Wrote {home.ledger_path}. Next, {_WITH}"
+        f"Wrote {home.ledger_name}. Next, {_WITH}"
     )
 
 

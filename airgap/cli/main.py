@@ -116,7 +116,7 @@ def cli() -> None:
 
     \b
     Exit status: 0 done, 1 unexpected, 2 usage, 3 input refused, 4 signature or trust,
-    5 damaged or inconsistent, 6 partly delivered, 7 beacon unreachable, 8 medium,
+    5 damaged or inconsistent, 6 partly delivered, 7 beacon or ledger unreachable, 8 medium,
     9 sequence or gap, 10 overdue, 130 interrupted.
     """
 

@@ -1,35 +1,19 @@
 """Marks in LangSmith's database: which export rows are part of, and that they were sent."""
 
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
-import click
-
 from airgap import marking, timestamps
 from airgap.audit import record
+from airgap.cli.asking import password_prompt
 from airgap.cli.common import Output
-from airgap.collect.pgurl import shown
 from airgap.collect.postgres import Foreign, Langsmith, summary
 from airgap.collect.tables import Table
 from airgap.errors import DamagedError
 from airgap.marking import Export
 from airgap.outbox import Outbox
+from airgap.pgurl import shown
 from airgap.text import plural
-
-
-def password_prompt() -> Callable[[str], str] | None:
-    """Return how a database's password is asked for, once, or None where nobody is there."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return None
-    known: dict[str, str] = {}
-
-    def ask(what: str) -> str:
-        if what not in known:
-            known[what] = str(click.prompt(f"Password for {what}", hide_input=True, err=True))
-        return known[what]
-
-    return ask
 
 
 def mark_exported(

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from airgap import applying, catalog, codes, confirmation, timestamps
+from airgap import applying, catalog, codes, confirmation, pgurl, timestamps
 from airgap.applying import Applied
 from airgap.arrivals import trust_of
 from airgap.audit import record
-from airgap.cli.common import Output, airgap_command, on_side, show_error
+from airgap.cli.common import Output, airgap_command, ledger_option, on_side, show_error
 from airgap.cli.marks import mark_sent
-from airgap.collect import pgurl, tables
+from airgap.collect import tables
 from airgap.errors import UsageError
 from airgap.files import write_atomically
 from airgap.home import NAME, Home, open_home
@@ -182,7 +182,10 @@ def _pair(out: Output, home_path: Path, other: str, secret_file: Path | None, *,
 @airgap_command("code")
 @click.argument("source")
 @click.option("--bundle", "sequence", type=click.IntRange(1), help="Only this bundle.")
-def _code(out: Output, home_path: Path, source: str, sequence: int | None) -> None:
+@ledger_option
+def _code(
+    out: Output, home_path: Path, ledger: str | None, source: str, sequence: int | None
+) -> None:
     """Show a code for each bundle of SOURCE that was delivered as a whole.
 
     A code is typed in where no receipt may come back. It says that every record of the bundle
@@ -193,21 +196,18 @@ def _code(out: Output, home_path: Path, source: str, sequence: int | None) -> No
     Example:
       airgap receipt code bank-a.prod --bundle 3
     """
-    from airgap.replay.ledger import Ledger
+    from airgap.cli import ledgers
 
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     secret = _read_secret(home, source)
     shown: list[dict[str, Any]] = []
-    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
-    try:
-        for bundle in ledger.bundles(source):
-            if sequence not in (None, bundle.sequence) or not ledger.is_delivered(bundle):
+    with ledgers.looked_at(home) as opened:
+        for bundle in opened.bundles(source):
+            if sequence not in (None, bundle.sequence) or not opened.is_delivered(bundle):
                 continue
             code = codes.code(secret, source=source, importer=home.name, bundle_id=bundle.bundle_id)
-            records = ledger.bundle_totals(bundle).records
+            records = opened.bundle_totals(bundle).records
             shown.append({"sequence": bundle.sequence, "records": records, "code": code})
-    finally:
-        ledger.close()
     if not shown:
         raise UsageError(
             "no such bundle was delivered as a whole",

@@ -11,9 +11,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from airgap import catalog, credentials, timestamps
+from airgap import catalog, credentials, pgurl, timestamps
 from airgap.audit import AuditLog, how_it_ended, run
-from airgap.collect import pgurl
 
 _URL = re.compile(r"^\s*[a-zA-Z][a-zA-Z0-9+.-]*://")
 _NOT_KEPT = ("message", "home_path", "code", "other")

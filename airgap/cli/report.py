@@ -13,9 +13,10 @@ from typing import Any, Literal, TextIO, cast
 
 import click
 
-from airgap import catalog, timestamps
+from airgap import catalog
 from airgap.causes import STATES, grouped
-from airgap.cli.common import Output, airgap_command, gap_option, on_side
+from airgap.cli import ledgers
+from airgap.cli.common import Output, airgap_command, gap_option, ledger_option
 from airgap.errors import UsageError
 from airgap.files import write_atomically, written_whole
 from airgap.home import Home
@@ -75,9 +76,11 @@ class _Day(click.ParamType[date]):
 @click.option("--html", metavar="FILE", help="One page with charts, for the screen and for paper.")
 @gap_option
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@ledger_option
 def command(
     out: Output,
     home_path: Path,
+    ledger: str | None,
     first: date | None,
     last: date | None,
     source: str | None,
@@ -102,31 +105,29 @@ def command(
       airgap report --from 2026-01 --to 2026-01 --csv january.csv --html january.html
       airgap report --source bank-a.prod --per month
     """
-    home = on_side(home_path, "workstation")
+    home = ledgers.workstation(home_path, ledger, out.warn)
     asked = Asked(first, last, "delivery" if by == "delivery" else "usage", source)
     _check(asked, csv_to, csv_days, html, as_json=out.as_json)
     files = [Path(name).absolute() for name in (csv_to, csv_days, html) if name and name != "-"]
     for path in files:
         _require_new(path, force=force)
     schemas = catalog.load()
-    ledger = Ledger(home.ledger_path, schemas, timestamps.system_clock)
-    try:
-        with report.snapshot(ledger):
-            made, known = report.summary(ledger, asked)
-            if source is not None and not known:
-                raise _no_such_source(home, ledger, source)
-            if csv_to is not None:
-                _write(
-                    csv_to,
-                    lambda to: report_csv.write_records(to, report.lines(ledger, known), asked),
-                )
-            if csv_days is not None:
-                _write(csv_days, lambda to: report_csv.write_days(to, made))
-            if html is not None:
-                page = _page(ledger, made, known, asked, home.name, gap_over)
-                write_atomically(Path(html), page)
-    finally:
-        ledger.close()
+    with ledgers.looked_at(home) as opened, opened.database.snapshot():
+        made, known = report.summary(opened, asked)
+        if source is not None and not known:
+            raise _no_such_source(home, opened, source)
+        if csv_to is not None:
+            _write(
+                csv_to,
+                lambda to: report_csv.write_records(
+                    to, report.lines(opened, report.relevant(opened, known, asked)), asked
+                ),
+            )
+        if csv_days is not None:
+            _write(csv_days, lambda to: report_csv.write_days(to, made))
+        if html is not None:
+            page = _page(opened, made, known, asked, home.name, gap_over)
+            write_atomically(Path(html), page)
     written = [str(path) for path in files]
     out.result({**report.as_json(made, known, asked, schemas), "written": written})
     _say(out, home, made, known, asked, cast(Length | None, per), written, csv_to, csv_days)
@@ -180,7 +181,7 @@ def _no_such_source(home: Home, ledger: Ledger, source: str) -> UsageError:
     names = sorted({bundle.source for bundle in ledger.bundles()})
     return UsageError(
         "nothing was imported of this source",
-        where=str(home.ledger_path),
+        where=home.ledger_name,
         expected=", ".join(names) or "an import first",
         found=printable(source),
         hint="choose one of these, or leave --source out",

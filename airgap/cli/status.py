@@ -10,7 +10,7 @@ import click
 from airgap import calendars, catalog, overview, timestamps, unconfirmed
 from airgap.calendars import DEFAULT_MONTHS, Calendar, Spans
 from airgap.causes import STATES, grouped
-from airgap.cli.common import Output, airgap_command, gap_option
+from airgap.cli.common import Output, airgap_command, gap_option, ledger_option
 from airgap.cli.standing_view import (
     COLUMNS,
     groups_as_json,
@@ -21,7 +21,6 @@ from airgap.cli.standing_view import (
 )
 from airgap.cli.types import Duration
 from airgap.errors import AirgapError, SequenceError
-from airgap.files import is_held
 from airgap.findings import Finding, as_json
 from airgap.home import Home, open_home
 from airgap.outbox import Outbox
@@ -58,9 +57,11 @@ _OUTCOMES = {
     help=f"Months of the calendar; default: {DEFAULT_MONTHS}, where reports span more than a few days.",
 )
 @gap_option
+@ledger_option
 def command(
     out: Output,
     home_path: Path,
+    ledger: str | None,
     max_age: timedelta,
     gap_over: timedelta,
     months: int | None,
@@ -79,6 +80,10 @@ def command(
       airgap status --check --quiet --max-age 40d
     """
     home = open_home(home_path)
+    if home.side == "workstation":
+        from airgap.cli import ledgers
+
+        home = ledgers.workstation(home_path, ledger, out.warn)
     now = timestamps.system_clock()
     look = _isolated if home.side == "isolated" else _workstation
     store = trust_store.load(home.trust_path, catalog.load())
@@ -219,27 +224,26 @@ def _workstation(
     trust: _Trust,
     months: int | None,
 ) -> list[AirgapError]:
+    from airgap.cli import ledgers
     from airgap.replay import coverage, tallies
     from airgap.replay import overview as replay_overview
-    from airgap.replay.ledger import Ledger
+    from airgap.replay.opening import is_importing
 
-    ledger = Ledger(home.ledger_path, catalog.load(), timestamps.system_clock)
-    importing = is_held(home.ledger_lock)
-    states = STATES if importing else (*STATES, "sending")
-    try:
-        seen = replay_overview.look(
-            ledger,
-            now,
-            gap_over=gap_over,
-            max_age=max_age,
-            importing=importing,
-        )
-        by_source = tallies.by_source(ledger, scoped=False)
-        groups = grouped(tallies.undelivered(ledger, states, scoped=False), ledger.catalog)
-        spans = {s.standing.source: coverage.spans(ledger, s.standing) for s in seen.sources}
-        days = _calendars(spans, months, now)
-    finally:
-        ledger.close()
+    with ledgers.looked_at(home) as ledger:
+        importing = is_importing(home, ledger)
+        states = STATES if importing else (*STATES, "sending")
+        with ledger.database.snapshot():
+            seen = replay_overview.look(
+                ledger,
+                now,
+                gap_over=gap_over,
+                max_age=max_age,
+                importing=importing,
+            )
+            by_source = tallies.by_source(ledger, scoped=False)
+            groups = grouped(tallies.undelivered(ledger, states, scoped=False), ledger.catalog)
+            spans = {s.standing.source: coverage.spans(ledger, s.standing) for s in seen.sources}
+            days = _calendars(spans, months, now)
     problems = [*trust.problems, *seen.problems]
     out.result(
         {

@@ -4,8 +4,7 @@ Reading is one read-only, repeatable-read transaction, so all tables are seen at
 come through a server-side cursor, a few thousand at a time. Values come as text, with the session's
 formats set, so a row is read as it would be from a CSV file.
 
-Needs psycopg 3 (the extra ``[postgres]``), loaded only here; connections go where the operator's
-URL says, and nowhere else.
+Connections go where the operator's URL says, and nowhere else (``airgap.pgsession``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airgap import timestamps
-from airgap.collect import pgurl
+from airgap import pgsession, pgurl, timestamps
 from airgap.collect.pgtimes import TimeNotReadError, Times
 from airgap.collect.pgtimes import parse as parse_time
 from airgap.collect.quickrows import QuickRows
@@ -58,11 +56,10 @@ class Langsmith:
         self, url: str, ask: Callable[[str], str] | None = None, *, writing: bool = False
     ) -> None:
         self.name = pgurl.shown(url)
-        self._psycopg = _library()
-        options = self._options(url)
-        self._secrets = [options[n] for n in ("password", "sslpassword") if options.get(n)]
+        self._psycopg = pgsession.library("reading a database")
+        self._target = pgsession.target(self._psycopg, url)
         try:
-            connection = self._connect(ask, options)
+            connection = pgsession.connect(self._psycopg, self._target, ask)
         except self._psycopg.Error as error:
             raise self._unreachable(error) from None
         self._connection = connection
@@ -71,40 +68,6 @@ class Langsmith:
         connection.read_only = not writing
         if not writing:
             connection.isolation_level = self._psycopg.IsolationLevel.REPEATABLE_READ
-
-    def _options(self, url: str) -> dict[str, Any]:
-        """Return what the URL says, and what holds where it says nothing.
-
-        Raises:
-            UsageError: it is none, or not one that can be read in one way only.
-        """
-        try:
-            said = self._psycopg.conninfo.conninfo_to_dict(url) if pgurl.is_plain(url) else None
-        except self._psycopg.Error:
-            said = None  # libpq's words quote the part that it can't read: a password, often
-        if said is None:
-            raise UsageError(
-                "the database's URL can't be read",
-                where=self.name,
-                expected="postgresql://USER@HOST:PORT/DATABASE?NAME=VALUE",
-                hint="give the password by PGPASSWORD, ~/.pgpass or a service file; in a URL, write % "
-                "as %25, @ as %40, / as %2F, : as %3A, a space as %20",
-            )
-        # What PGCLIENTENCODING or a URL says would change, or refuse, what is read.
-        return {
-            "application_name": "airgap",
-            "connect_timeout": 10,
-            **said,
-            "client_encoding": "UTF8",
-        }
-
-    def _connect(self, ask: Callable[[str], str] | None, options: dict[str, Any]) -> Any:
-        try:
-            return self._psycopg.connect(**options)
-        except self._psycopg.OperationalError as error:
-            if ask is None or "no password supplied" not in str(error):
-                raise
-        return self._psycopg.connect(**{**options, "password": ask(self.name)})
 
     def close(self) -> None:
         """End the session; what was not committed is undone."""
@@ -336,18 +299,11 @@ class Langsmith:
 
     def _unreachable(self, error: Exception) -> UsageError:
         return UsageError(
-            f"the database can't be reached: {self._words(error)}",
+            f"the database can't be reached: {self._target.words(error)}",
             where=self.name,
             hint="check host, port, role and password (PGPASSWORD, ~/.pgpass, a service file); "
             "psql with the same URL says more",
         )
-
-    def _words(self, error: Exception) -> str:
-        """Return a library's message as one line, without a password."""
-        text = str(error)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return printable(" ".join(text.split()), 300) or type(error).__name__
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -357,29 +313,16 @@ class Langsmith:
             raise
         except self._psycopg.errors.InsufficientPrivilege as error:
             raise UsageError(
-                f"the database role may not do this: {self._words(error)}",
+                f"the database role may not do this: {self._target.words(error)}",
                 where=self.name,
                 hint=f"GRANT SELECT on the table to read it, and UPDATE to mark rows; {self._hint}",
             ) from None
         except self._psycopg.Error as error:
             raise UsageError(
-                f"the database refused: {self._words(error)}",
+                f"the database refused: {self._target.words(error)}",
                 where=self.name,
                 hint=self._hint,
             ) from None
-
-
-def _library() -> Any:
-    try:
-        import psycopg
-        import psycopg.conninfo
-        import psycopg.sql
-    except ImportError as error:
-        raise UsageError(
-            f"reading a database needs psycopg 3: {printable(str(error), 200)}",
-            hint="install the extra: pip install 'airgap[postgres]', or requirements-sources.lock",
-        ) from None
-    return psycopg
 
 
 def _needed(table: Table, columns: Mapping[str, str], held: Iterable[str]) -> list[str]:

@@ -9,9 +9,9 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
-from airgap import marking
+from airgap import marking, pgurl
 from airgap.catalog import Catalog
-from airgap.collect import csvfiles, jsonfiles, pgtimes, pgurl, postgres, quickrows, tables
+from airgap.collect import csvfiles, jsonfiles, pgtimes, postgres, quickrows, tables
 from airgap.collect.payloads import Rules
 from airgap.collect.quick import Quick
 from airgap.collect.quickrows import QuickRows

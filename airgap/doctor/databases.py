@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from airgap import timestamps
-from airgap.database import translate
+from airgap.database import tells, translate
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError, UsageError
@@ -61,6 +61,13 @@ def look(scene: Scene) -> Iterator[Finding]:
     home = scene.home
     assert home is not None
     try:
+        if home.side == "workstation" and home.ledger_url is not None:
+            yield not_checked(
+                "database.there",
+                "the ledger is on a server: --probe connects to it",
+                home.ledger_name,
+            )
+            return
         path = path_of(home)
     except AirgapError as error:
         yield wrong(
@@ -72,7 +79,7 @@ def look(scene: Scene) -> Iterator[Finding]:
         )
         return
     what = "outbox" if home.side == "isolated" else "ledger"
-    receipts = _receipts(home) if home.side == "workstation" else []
+    receipts = receipts_in(home) if home.side == "workstation" else []
     if not os.path.lexists(path):
         yield _absent(home, path, what, receipts)
         return
@@ -129,6 +136,8 @@ def newest(scene: Scene) -> Iterator[tuple[datetime, str]]:
     if home is None:
         return
     try:
+        if home.side == "workstation" and home.ledger_url is not None:
+            return
         path = path_of(home)
         target = uri(path) if path.is_file() else None
         if target is None:
@@ -163,7 +172,7 @@ def _absent(home: Home, path: Path, what: str, receipts: list[str]) -> Finding:
 def _judged(
     connection: sqlite3.Connection, scene: Scene, home: Home, path: Path, receipts: list[str]
 ) -> Iterator[Finding]:
-    what, application, layouts = _known(home)
+    what, application, told_by, layouts = _known(home)
     whose = int(connection.execute("PRAGMA application_id").fetchone()[0])
     layout = int(connection.execute("PRAGMA user_version").fetchone()[0])
     yield ok("database.there", f"the {what} is there", str(path))
@@ -187,9 +196,8 @@ def _judged(
             cure="the next command makes its tables; if it should hold something, restore it from a copy",
         )
         return
-    # The first layout says nothing of whose it is.
-    is_unmarked = whose == 0 and layout == 1 and 1 in layouts
-    if whose != int.from_bytes(application.encode()) and not is_unmarked:
+    is_ours = whose == int.from_bytes(application.encode()) if whose else tells(connection, told_by)
+    if not is_ours:
         yield wrong(
             "database.layout",
             f"this database is no {what}",
@@ -231,18 +239,21 @@ def _newest(connection: sqlite3.Connection, path: Path, receipts: list[str]) -> 
     )
 
 
-def _known(home: Home) -> tuple[str, str, tuple[int, ...]]:
-    """Return what the database is, its four letters, and the layouts that can be used, oldest first."""
+def _known(home: Home) -> tuple[str, str, tuple[str, str], tuple[int, ...]]:
+    """Return what the database is, its four letters, what tells it without, and its layouts, oldest first."""
     if home.side == "isolated":
         from airgap import outbox_layout
 
-        return "outbox", outbox_layout.APPLICATION, outbox_layout.LAYOUTS
+        layout = outbox_layout
+        return "outbox", layout.APPLICATION, layout.TOLD_BY, layout.LAYOUTS
     from airgap.replay import ledger_layout
 
-    return "ledger", ledger_layout.APPLICATION, (ledger_layout.VERSION,)
+    known = ledger_layout
+    return "ledger", known.APPLICATION, known.TOLD_BY, known.LAYOUTS
 
 
-def _receipts(home: Home) -> list[str]:
+def receipts_in(home: Home) -> list[str]:
+    """Return the names of the receipts in a home."""
     return _names(home.path / "receipts", _RECEIPT_SUFFIX)
 
 

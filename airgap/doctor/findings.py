@@ -35,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "home.inodes": Check("room for new files", 8),
     "home.left-over": Check("no file of a run that was cut off", 8),
     "database.there": Check("the outbox or ledger is there, where something was done", 5),
+    "database.reached": Check("--probe: a shared ledger can be reached", 7),
     "database.intact": Check("SQLite finds the database whole (--deep: index by index)", 5),
     "database.layout": Check("this airgap knows the database's layout", 2),
     "database.newest": Check("the database knows every receipt that the home holds", 9),

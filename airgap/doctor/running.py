@@ -64,6 +64,8 @@ def examine(scene: Scene, connection: Connection | None = None) -> list[Finding]
         found += _isolated(name, partial(look, scene))
     if scene.home is not None:
         found += _isolated("network.client", partial(_network, scene, connection))
+        if connection is not None and connection.probe:
+            found += _isolated("database.reached", partial(_shared, scene))
     order = list(CHECKS)
     headings = list(GROUPS)
     found.sort(key=lambda one: (headings.index(one.group), order.index(one.id)))
@@ -85,6 +87,12 @@ def _network(scene: Scene, connection: Connection | None) -> Iterator[Finding]:
         )
         return
     yield from network.look(scene, connection)
+
+
+def _shared(scene: Scene) -> Iterator[Finding]:
+    from airgap.doctor import shared
+
+    yield from shared.look(scene)
 
 
 def _isolated(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

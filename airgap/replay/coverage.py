@@ -46,7 +46,7 @@ def _add(found: dict[str, Spans], kind: str, mark: str, spans: list[Window]) -> 
 
 def _windows(ledger: Ledger, bundle: LedgerBundle) -> Iterator[tuple[str, str, Window]]:
     """Yield kind, mark and window of each record of a bundle that has one."""
-    rows = ledger.database.connection.execute(
+    rows = ledger.database.stream(
         "SELECT r.kind, CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END,"
         " coalesce(b.conflict, r.payload) FROM bundle_record b JOIN record r ON r.number = b.record"
         " WHERE b.bundle = ?",

@@ -30,7 +30,8 @@ def unsettled(ledger: Ledger, state: State, limit: int) -> list[dict[str, Any]]:
     if state == "dead":
         # What came under the id of another record; that one has a state of its own.
         found += ledger.database.connection.execute(
-            "SELECT r.id, r.kind, x.source, NULL, ? || x.sequence, x.imported_at FROM bundle_record b"
+            "SELECT r.id, r.kind, x.source, NULL, CAST(? AS TEXT) || CAST(x.sequence AS TEXT),"
+            " x.imported_at FROM bundle_record b"
             " JOIN record r ON r.number = b.record JOIN bundle x ON x.number = b.bundle"
             " WHERE b.conflict IS NOT NULL ORDER BY r.number LIMIT ?",
             (
@@ -45,9 +46,15 @@ def unsettled(ledger: Ledger, state: State, limit: int) -> list[dict[str, Any]]:
 def find(ledger: Ledger, prefix: str) -> list[bytes]:
     """Return the ids that begin with hexadecimal digits, at most two."""
     rows = ledger.database.connection.execute(
-        "SELECT id FROM record WHERE lower(hex(id)) LIKE ? || '%' LIMIT 2", (prefix.lower(),)
+        "SELECT id FROM record WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2", _range(prefix)
     )
     return [row[0] for row in rows]
+
+
+def _range(prefix: str) -> tuple[bytes, bytes]:
+    """Return the lowest and the highest id that begin with hexadecimal digits."""
+    first, last = (bytes.fromhex(prefix.ljust(32, digit)) for digit in "0f")
+    return first, last
 
 
 def show(ledger: Ledger, identifier: bytes) -> JsonObject:
@@ -64,7 +71,7 @@ def show(ledger: Ledger, identifier: bytes) -> JsonObject:
         (row[0],),
     )
     events = connection.execute(
-        "SELECT at, state, status, detail FROM event WHERE record = ? ORDER BY rowid", (row[0],)
+        "SELECT at, state, status, detail FROM event WHERE record = ? ORDER BY number", (row[0],)
     )
     return {
         "id": identifier.hex(),
@@ -96,7 +103,8 @@ def decide(
     """Decide records by hand.
 
     Args:
-        ledger: the ledger, held by this process alone.
+        ledger: the ledger: a file that this process holds alone, or one that is shared. What is
+            waiting or being sent is never decided, so no run that is alive has it in hand.
         prefix: the record's id or its beginning; empty for every record in ``states``.
         states: only records in one of these change.
         choice: ``waiting`` to send again, ``delivered`` to count it as delivered.
@@ -112,25 +120,22 @@ def decide(
     detail = redact(f"decided by hand ({words}): {reason}", ledger.catalog)
     now = timestamps.to_text(ledger.clock())
     marks = ", ".join("?" * len(states))
-    with ledger.database.transaction() as connection:
+    # Where the ledger is shared, two people may decide at once: each record is decided by one of them.
+    with ledger.database.turn("decide"), ledger.database.transaction() as connection:
         found = connection.execute(
-            f"SELECT number, id FROM record WHERE state IN ({marks})"
-            " AND lower(hex(id)) LIKE ? || '%'",
-            (*states, prefix.lower()),
+            f"UPDATE record SET state = ?, detail = ?, changed_at = ?{ledger.claims.freed}"
+            f" WHERE state IN ({marks}) AND id BETWEEN ? AND ? RETURNING number, id",
+            (choice, detail, now, *states, *_range(prefix)),
         ).fetchall()
         if prefix and len(found) > 1:
             raise UsageError(
                 "several records' ids begin so", found=prefix, hint="give more digits of the id"
             )
         connection.executemany(
-            "UPDATE record SET state = ?, detail = ?, changed_at = ? WHERE number = ?",
-            [(choice, detail, now, row[0]) for row in found],
-        )
-        connection.executemany(
-            "INSERT INTO event VALUES (?, ?, ?, NULL, ?)",
+            "INSERT INTO event (record, at, state, detail) VALUES (?, ?, ?, ?)",
             [(row[0], now, choice, detail) for row in found],
         )
-    return [row[1].hex() for row in found]
+    return [row[1].hex() for row in sorted(found)]
 
 
 def dead_letters(ledger: Ledger) -> Iterator[JsonObject]:

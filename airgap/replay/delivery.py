@@ -139,15 +139,25 @@ class Delivery:
         On an interruption, requests in flight are waited for and settled; nothing new leaves.
         """
         try:
-            for _, kinds in groupby(self._catalog.kinds.values(), key=lambda kind: kind.order):
-                self._run_phase(self._batches(list(kinds)))
+            for _, group in groupby(self._catalog.kinds.values(), key=lambda kind: kind.order):
+                kinds = list(group)
+                self._run_phase(self._batches(kinds))
+                while not self._report.stop and self._is_more(kinds):
+                    self._run_phase(self._batches(kinds))
                 if self._report.stop:
                     break
         finally:
             # Whatever went wrong: answers that came, or still come, are not thrown away.
             self._drain()
+            self._ledger.claims.release()
             self._report.limit, self._report.busy = self._throttle.limit, self._throttle.busy
         return self._report
+
+    def _is_more(self, kinds: list[Kind]) -> bool:
+        """Wait for other runs that have records of these kinds in hand; tell whether some are left."""
+        around = self._around
+        names = [kind.name for kind in kinds]
+        return self._ledger.claims.await_others(names, around.sleep, around.interrupted)
 
     def _batches(self, kinds: list[Kind]) -> Iterator[Batch]:
         for kind in kinds:

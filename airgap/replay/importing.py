@@ -3,8 +3,8 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +22,8 @@ from airgap.errors import (
     UnreachableError,
     UsageError,
 )
-from airgap.files import exclusive
 from airgap.home import Home
-from airgap.replay import chain, intake, tallies
+from airgap.replay import chain, counts, delivered, intake, tallies
 from airgap.replay.chain import Standing
 from airgap.replay.delivery import Delivery, Pace, Report, Surroundings
 from airgap.replay.intake import Imported
@@ -115,6 +114,7 @@ class Plan:
             TrustError: a credential that what waits needs is not at hand.
             UsageError: a form that was asked for does not fit what was recorded.
         """
+        ledger.claims.warn = watcher.warn
         require_newest(self.home, ledger)
         doubtful = ledger.recover()
         if doubtful:
@@ -342,17 +342,6 @@ def backdated(given: Iterable[str]) -> frozenset[str]:
     return frozenset(prefix.lower() for prefix in given)
 
 
-@contextmanager
-def opened(home: Home, catalog: Catalog, clock: timestamps.Clock) -> Iterator[Ledger]:
-    """Yield a home's ledger while nobody else imports into it."""
-    with exclusive(home.ledger_lock, "import"):
-        ledger = Ledger(home.ledger_path, catalog, clock)
-        try:
-            yield ledger
-        finally:
-            ledger.close()
-
-
 def run(
     plan: Plan,
     ledger: Ledger,
@@ -367,7 +356,7 @@ def run(
 
     Args:
         plan: what it is about.
-        ledger: the home's ledger, as ``opened`` gives it.
+        ledger: the home's ledger, as ``opening.held`` gives it.
         key: signs receipts.
         sending: how requests leave.
         watcher: sees how it goes.
@@ -394,9 +383,13 @@ def run(
         )
         for bundle in taken.bundles
     ]
+    seen = [(r.bundle, r.digest) for r in receipts if r.is_whole and r.digest is not None]
+    if seen:
+        delivered.note(ledger, seen, with_answers=with_answers)
     folders = {r.bundle.number: r.path.parent for r in taken.imported if r.bundle is not None}
     placed = [_place(r, receipt_to or folders.get(r.bundle.number)) for r in receipts]
-    states = ledger.states(scoped=True)
+    by_source = tallies.by_source(ledger, scoped=True)
+    states = counts.per_kind(by_source)
     record(
         "delivered",
         requests=report.requests,
@@ -413,7 +406,7 @@ def run(
         report,
         placed,
         states,
-        tallies.by_source(ledger, scoped=True),
+        by_source,
         grouped(found, plan.catalog),
         _address(plan.routes) if report.stop in ("unreachable", "not_the_beacon") else None,
     )

@@ -1,15 +1,13 @@
 """Import: files on a stick into the ledger, each verified in quarantine before anything is kept."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airgap import quarantine, timestamps, verify
 from airgap.catalog import Catalog
 from airgap.credentials import Keyring
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, UnreachableError
 from airgap.findings import Finding
 from airgap.home import Home
 from airgap.replay import chain
@@ -113,13 +111,17 @@ class Intake:
                     opener=self.opener,
                 )
                 found = tuple(chain.odd(bundle, self.clock()))
-                there = chain.find(self.ledger, bundle, self.accepted)
+                # Two importers may come with bundles of one source: its chain is looked at and
+                # made longer by one of them at a time.
+                with self.ledger.database.turn(f"source {bundle.source}"):
+                    there = chain.find(self.ledger, bundle, self.accepted)
+                    if there is None:
+                        self.keyring.require(bundle.manifest["credentials"])
+                        added = self.ledger.add_bundle(bundle)
                 if there is not None:
                     return Imported(
                         path, there, bundle, new=False, known=0, error=None, findings=found
                     )
-                self.keyring.require(bundle.manifest["credentials"])
-                added = self.ledger.add_bundle(bundle)
                 found = tuple(chain.odd(bundle, self.clock(), added))
                 return Imported(
                     path,
@@ -130,22 +132,11 @@ class Intake:
                     error=None,
                     findings=found,
                 )
+        except UnreachableError:
+            raise  # it is the ledger that is out of reach, and not the file that is refused
         except AirgapError as error:
             error.where = error.where or name
             return Imported(path, None, None, new=False, known=0, error=error)
-
-
-@contextmanager
-def copy_of_ledger(home: Home, catalog: Catalog) -> Iterator[Ledger]:
-    """Yield a copy of the home's ledger, to be thrown away: a dry run goes by the same steps."""
-    with TemporaryDirectory(dir=home.folder("quarantine")) as folder:
-        ledger = Ledger(Path(folder) / "ledger.sqlite", catalog, timestamps.system_clock)
-        try:
-            if home.ledger_path.exists():
-                ledger.copy_from(home.ledger_path)
-            yield ledger
-        finally:
-            ledger.close()
 
 
 def would_send(

@@ -7,23 +7,22 @@ tell duplicates. Every step but a plain delivery is kept as an event of the reco
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
-from urllib.parse import quote
 
 from airgap import timestamps, windows
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject
-from airgap.database import Database
-from airgap.errors import DamagedError
+from airgap.database import Database, Store
+from airgap.errors import DamagedError, UnreachableError
 from airgap.records import Record, Totals, lasting_digest, note_window
-from airgap.replay import steps
+from airgap.replay import counts, steps
+from airgap.replay.claims import SCOPE, Alone, Sharing
 from airgap.replay.ledger_layout import (
     APPLICATION,
     LAYOUT,
+    TOLD_BY,
     VERSION,
     Added,
     Entry,
@@ -33,13 +32,11 @@ from airgap.replay.ledger_layout import (
     Settled,
     State,
 )
+from airgap.replay.ledger_upgrades import upgrades
+from airgap.replay.shared import SharedDatabase
 from airgap.verify import VerifiedBundle
 from airgap.windows import Declaration, Timeline, from_json, to_json
 
-_SCOPE = (
-    "EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
-    " WHERE b.record = record.number)"
-)
 # What came under the id of another record with other content is never sent.
 _STATE = "(CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END)"
 _CONFLICT = {
@@ -54,49 +51,51 @@ class Ledger:
     """The ledger of one workstation.
 
     Args:
-        path: the SQLite file; made where it does not exist.
+        place: the SQLite file, made where it does not exist; or the database that is shared.
         catalog: schemas and kinds.
         clock: the present, for the times that are stored.
     """
 
-    def __init__(self, path: Path, catalog: Catalog, clock: timestamps.Clock) -> None:
+    def __init__(
+        self, place: Path | SharedDatabase, catalog: Catalog, clock: timestamps.Clock
+    ) -> None:
         self.catalog = catalog
         self.clock = clock
-        self.database = Database(path, LAYOUT, VERSION, application=APPLICATION)
+        self.database: Store
+        if isinstance(place, Path):
+            self.database = Database(
+                place,
+                LAYOUT,
+                VERSION,
+                application=APPLICATION,
+                upgrades=upgrades(catalog),
+                told_by=TOLD_BY,
+            )
+            # Ids are spread over the whole index, of which the usual 2 MB hold too little.
+            self.database.connection.execute("PRAGMA cache_size = -65536")
+            self.claims = Alone(self.database, catalog, clock)
+        else:
+            self.database = place
+            self.claims = Sharing(self.database, catalog, clock)
         self._connection = self.database.connection
         self._connection.execute("CREATE TEMP TABLE scope (bundle INTEGER PRIMARY KEY)")
 
     def close(self) -> None:
-        """Close the file."""
-        self.database.close()
+        """End the run, and close the file or the session."""
+        try:
+            self.claims.end()
+        except UnreachableError:
+            pass  # said where it mattered; the session's end ends the run
+        finally:
+            self.database.close()
 
     def recover(self) -> int:
-        """Settle records that a run left in ``sending``; to be called by the one running importer.
+        """Settle what runs left in ``sending`` that were cut off; to be called before anything is sent.
 
         Returns:
             How many records are newly in doubt.
         """
-        told = [k.name for k in self.catalog.kinds.values() if k.duplicates_told]
-        marks = ", ".join("?" * len(told))
-        now = timestamps.to_text(self.clock())
-        detail = "the run was cut off after sending began"
-        with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO event SELECT number, ?, CASE WHEN kind IN"
-                f" ({marks}) THEN 'waiting' ELSE 'in_doubt' END, NULL, ?"
-                " FROM record WHERE state = 'sending'",
-                (now, *told, detail),
-            )
-            connection.execute(
-                f"UPDATE record SET state = 'waiting', doubted = 1, detail = ?, changed_at = ?"
-                f" WHERE state = 'sending' AND kind IN ({marks})",
-                (detail, now, *told),
-            )
-            return connection.execute(
-                "UPDATE record SET state = 'in_doubt', doubted = 1, detail = ?, changed_at = ?"
-                " WHERE state = 'sending'",
-                (detail, now),
-            ).rowcount
+        return self.claims.recover()
 
     def bundle(self, bundle_id: str) -> LedgerBundle | None:
         """Return the bundle with this id, or None."""
@@ -127,10 +126,10 @@ class Ledger:
                     "SELECT kind, credential, windows FROM known_window WHERE source = ?", (source,)
                 )
             )
-            number = connection.execute(
+            [[number]] = connection.execute(
                 "INSERT INTO bundle (bundle_id, source, sequence, previous, created, imported_at,"
                 " envelope, covered, used, no_usage_from, no_usage_to, no_usage_kinds)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
                 (
                     bundle.document_id,
                     bundle.source,
@@ -143,7 +142,7 @@ class Ledger:
                     to_json(bundle.timeline.used()),
                     *_columns(bundle.no_usage),
                 ),
-            ).lastrowid
+            ).fetchall()
             records = bundle.records()
             while page := list(islice(records, _PAGE)):
                 there = self._add_page(number, page, now, bundle.name)
@@ -155,11 +154,13 @@ class Ledger:
                         conflicts += 1
                 known += len(there)
             connection.executemany(
-                "INSERT OR REPLACE INTO known_window VALUES (?, ?, ?, ?)",
+                "INSERT INTO known_window VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (source, kind, credential) DO UPDATE SET windows = excluded.windows",
                 [(source, *row) for row in timeline.known()],
             )
+            counts.note(connection, number)
             entry = LedgerBundle(
-                int(number or 0),
+                int(number),
                 bundle.document_id,
                 bundle.source,
                 bundle.sequence,
@@ -173,9 +174,9 @@ class Ledger:
 
     def set_scope(self, bundles: Iterable[LedgerBundle]) -> None:
         """Choose the bundles whose records the following calls are about."""
-        self._connection.execute("DELETE FROM temp.scope")
+        self._connection.execute("DELETE FROM scope")
         self._connection.executemany(
-            "INSERT OR IGNORE INTO temp.scope VALUES (?)", [(b.number,) for b in bundles]
+            "INSERT INTO scope VALUES (?) ON CONFLICT DO NOTHING", [(b.number,) for b in bundles]
         )
 
     def waiting(self, kind: str) -> Iterator[Entry]:
@@ -185,12 +186,7 @@ class Ledger:
         """
         last = -1
         while True:
-            rows = self._connection.execute(
-                "SELECT number, id, kind, dialect, credential, occurrence, payload, attempts, doubted"
-                f" FROM record WHERE state = 'waiting' AND kind = ? AND number > ? AND {_SCOPE}"
-                f" ORDER BY number LIMIT {_PAGE}",
-                (kind, last),
-            ).fetchall()
+            rows = self.claims.page(kind, last, _PAGE)
             for (
                 number,
                 identifier,
@@ -228,17 +224,19 @@ class Ledger:
                 connection.executemany(steps.EVENT, events)
             if not leaving:
                 return
-            if connection.executemany(steps.SEND, leaving).rowcount != len(sending):
+            send = f"{steps.SEND}{self.claims.held}"
+            if connection.executemany(send, leaving).rowcount != len(sending):
                 raise DamagedError(
                     "a record is being sent by somebody else",
-                    where=str(self.database.path),
+                    where=self.database.name,
                     hint="two imports are at work on one ledger: end one, then run the other again",
                 )
 
     def bundles(self, source: str | None = None) -> list[LedgerBundle]:
         """Return all bundles, or those of a source, by source and sequence."""
         rows = self._connection.execute(
-            f"SELECT {_BUNDLE} FROM bundle WHERE ? IS NULL OR source = ? ORDER BY source, sequence",
+            f"SELECT {_BUNDLE} FROM bundle WHERE CAST(? AS TEXT) IS NULL OR source = ?"
+            " ORDER BY source, sequence",
             (source, source),
         )
         return [LedgerBundle(*row) for row in rows]
@@ -275,10 +273,10 @@ class Ledger:
     def bundle_totals(self, bundle: LedgerBundle, state: State | None = None) -> Totals:
         """Return the totals of a bundle's records, or of those in one state."""
         totals = Totals()
-        rows = self._connection.execute(
+        rows = self.database.stream(
             "SELECT r.kind, coalesce(b.conflict, r.payload) FROM bundle_record b"
             " JOIN record r ON r.number = b.record WHERE b.bundle = ?"
-            f" AND (? IS NULL OR {_STATE} = ?)",
+            f" AND (CAST(? AS TEXT) IS NULL OR {_STATE} = ?)",
             (bundle.number, state, state),
         )
         for kind, payload in rows:
@@ -286,7 +284,10 @@ class Ledger:
         return totals
 
     def is_delivered(self, bundle: LedgerBundle) -> bool:
-        """Tell whether every record of a bundle was delivered."""
+        """Tell whether every record of a bundle was delivered; once it was, that is so for good."""
+        seen = "SELECT 1 FROM delivered_bundle WHERE bundle = ?"
+        if self._connection.execute(seen, (bundle.number,)).fetchone() is not None:
+            return True
         row = self._connection.execute(
             "SELECT 1 FROM bundle_record b JOIN record r ON r.number = b.record"
             f" WHERE b.bundle = ? AND {_STATE} != 'delivered' LIMIT 1",
@@ -296,7 +297,7 @@ class Ledger:
 
     def outcomes(self, bundle: LedgerBundle) -> Iterator[JsonObject]:
         """Yield one map per record of a bundle (``schemas/outcome.schema.json``), in order."""
-        rows = self._connection.execute(
+        rows = self.database.stream(
             f"SELECT r.id, {_STATE}, r.status, r.changed_at, r.detail, r.answer, b.conflict IS NOT NULL"
             " FROM bundle_record b JOIN record r ON r.number = b.record"
             " WHERE b.bundle = ? ORDER BY b.record",
@@ -321,33 +322,26 @@ class Ledger:
 
     def states(self, *, scoped: bool) -> dict[str, dict[str, int]]:
         """Return how many records of each kind are in each state."""
-        rows = self._connection.execute(
-            "SELECT kind, state, count(*) FROM record"
-            f" {'WHERE ' + _SCOPE if scoped else ''} GROUP BY kind, state ORDER BY kind, state"
-        )
-        found: dict[str, dict[str, int]] = {}
-        for kind, state, count in rows:
-            found.setdefault(kind, {})[state] = count
-        rows = self._connection.execute(
-            "SELECT r.kind, count(*) FROM bundle_record b JOIN record r ON r.number = b.record"
-            f" WHERE b.conflict IS NOT NULL {'AND b.bundle IN temp.scope' if scoped else ''} GROUP BY 1"
-        )
-        for kind, count in rows:
-            states = found.setdefault(kind, {})
-            states["dead"] = states.get("dead", 0) + count
-        return found
+        with self.database.snapshot():
+            if scoped:
+                return counts.per_kind(counts.of_scope(self._connection))
+            return counts.by_kind(self._connection)
 
     def credentials_waiting(self) -> list[str]:
-        """Return the fingerprints that the scope's waiting records need."""
+        """Return the fingerprints that the scope's records need that are still to be delivered.
+
+        That is what waits, and in a shared ledger what another run is sending meanwhile.
+        """
         rows = self._connection.execute(
-            f"SELECT DISTINCT credential FROM record WHERE state = 'waiting' AND {_SCOPE} ORDER BY 1"
+            "SELECT DISTINCT credential FROM record WHERE state IN ('waiting', 'sending')"
+            f" AND {SCOPE} ORDER BY 1"
         )
         return [row[0] for row in rows]
 
     def forms_waiting(self) -> list[tuple[str, str, str]]:
         """Return kind, dialect and credential of the scope's waiting records, each once."""
         return self._connection.execute(
-            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {_SCOPE}"
+            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {SCOPE}"
         ).fetchall()
 
     def last_receipt(self, bundle: LedgerBundle) -> LastReceipt | None:
@@ -364,28 +358,37 @@ class Ledger:
         rows = self._connection.execute("SELECT file_name FROM receipt")
         return {row[0] for row in rows}
 
+    def receipts_saying(self, bundle: LedgerBundle, digest: str) -> list[str]:
+        """Return the files of a bundle's receipts, newest first, from which on all say the same.
+
+        Args:
+            bundle: the bundle.
+            digest: over the outcomes.
+        """
+        rows = self._connection.execute(
+            "SELECT file_name, outcomes_digest FROM receipt WHERE bundle = ? ORDER BY number DESC",
+            (bundle.number,),
+        )
+        return [name for name, _ in takewhile(lambda row: row[1] == digest, rows)]
+
     def add_receipt(
         self, bundle: LedgerBundle, receipt_id: str, number: int, file_name: str, digest: str
-    ) -> None:
-        """Store that a receipt was written."""
+    ) -> bool:
+        """Store that a receipt was written; tell whether its number was still free."""
         with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    receipt_id,
-                    bundle.number,
-                    number,
-                    file_name,
-                    digest,
-                    timestamps.to_text(self.clock()),
-                ),
+            return bool(
+                connection.execute(
+                    "INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (
+                        receipt_id,
+                        bundle.number,
+                        number,
+                        file_name,
+                        digest,
+                        timestamps.to_text(self.clock()),
+                    ),
+                ).rowcount
             )
-
-    def copy_from(self, other: Path) -> None:
-        """Become a copy of another ledger as it stands, and of nothing that is changed later."""
-        address = f"file:{quote(str(other.absolute()))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as source:
-            source.backup(self._connection)
 
     def _bundle_where(self, condition: str, *values: object) -> LedgerBundle | None:
         row = self._connection.execute(
@@ -393,11 +396,6 @@ class Ledger:
             values,
         ).fetchone()
         return None if row is None else LedgerBundle(*row)
-
-    def _add_record(
-        self, bundle: int | None, identifier: bytes, record: Record, now: str, name: str
-    ) -> bool:
-        return not self._add_page(bundle, [(identifier, record)], now, name)
 
     def _add_page(
         self, bundle: int | None, page: Sequence[tuple[bytes, Record]], now: str, name: str

@@ -11,10 +11,48 @@ from airgap.windows import Covered, Declaration, Timeline, micros
 State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
 
-VERSION = 2
+LAYOUTS = (1, 2, 3)
+"""Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
+VERSION = LAYOUTS[-1]
 APPLICATION = "aled"
 """What tells a ledger from other databases; see ``Database``."""
-LAYOUT = """
+TOLD_BY = ("bundle_record", "bundle")
+"""What only a ledger has; see ``Database``."""
+EVENT = """\
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    record INTEGER NOT NULL REFERENCES record,
+    at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT
+) STRICT;
+CREATE INDEX event_by_record ON event (record)"""
+COUNTS = """\
+CREATE TABLE bundle_kind (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    kind TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    fresh INTEGER NOT NULL,
+    PRIMARY KEY (bundle, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bundle_conflict ON bundle_record (bundle) WHERE conflict IS NOT NULL;
+CREATE TABLE delivered_bundle (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    digest TEXT,
+    digest_with_answers TEXT,
+    first_start INTEGER,
+    last_start INTEGER,
+    PRIMARY KEY (bundle)
+) STRICT"""
+"""What is known of bundles without a look at their records; none of it can change any more.
+
+``bundle_kind``: how many records of a kind a bundle holds, and how many of these no earlier bundle had
+brought. ``delivered_bundle``: that it was seen to be delivered as a whole, which is for good; the digest
+over its outcomes as receipts have it, without answers or with them; and, in microseconds since 1970, when
+the first and the last window of its records start.
+"""
+LAYOUT = f"""
 CREATE TABLE bundle (
     number INTEGER PRIMARY KEY,
     bundle_id TEXT NOT NULL UNIQUE,
@@ -55,14 +93,7 @@ CREATE TABLE record (
     changed_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX record_by_state ON record (state, kind, number);
-CREATE TABLE event (
-    record INTEGER NOT NULL REFERENCES record,
-    at TEXT NOT NULL,
-    state TEXT NOT NULL,
-    status INTEGER,
-    detail TEXT
-) STRICT;
-CREATE INDEX event_by_record ON event (record);
+{EVENT};
 CREATE TABLE bundle_record (
     bundle INTEGER NOT NULL REFERENCES bundle,
     record INTEGER NOT NULL REFERENCES record,
@@ -78,7 +109,8 @@ CREATE TABLE receipt (
     outcomes_digest TEXT NOT NULL,
     created_at TEXT NOT NULL,
     UNIQUE (bundle, number)
-) STRICT
+) STRICT;
+{COUNTS}
 """
 
 

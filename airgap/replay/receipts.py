@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -14,8 +15,9 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.errors import SequenceError, TrustError
 from airgap.files import written_whole
 from airgap.home import Home
+from airgap.replay import delivered
 from airgap.replay.ledger import Ledger
-from airgap.replay.ledger_layout import SETTLED_OUTCOMES, LedgerBundle
+from airgap.replay.ledger_layout import SETTLED_OUTCOMES, LastReceipt, LedgerBundle
 from airgap.trust.keys import PrivateKey
 from airgap.trust.store import TrustStore
 
@@ -31,12 +33,19 @@ class MadeReceipt:
         bundle: the bundle that it answers.
         outcomes: how many records had each outcome.
         new: whether it was made now; else it is the newest one there, still true.
+        digest: over all outcomes, where they were looked at; None where the ledger knew them.
     """
 
     path: Path
     bundle: LedgerBundle
     outcomes: dict[str, int]
     new: bool
+    digest: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every record of the bundle is delivered."""
+        return self.outcomes["delivered"] == sum(self.outcomes.values())
 
 
 def check_key(key: PrivateKey, trust: TrustStore, now: datetime) -> None:
@@ -80,7 +89,7 @@ def require_newest(home: Home, ledger: Ledger) -> None:
             raise SequenceError(
                 "the ledger is older than this home's receipts: it was restored from a copy, and would"
                 " deliver again what it has forgotten",
-                where=str(home.ledger_path),
+                where=home.ledger_name,
                 expected=f"a ledger that knows {path.name}",
                 found="one that does not",
                 hint="put the newest ledger back, with its -wal file; nothing was sent",
@@ -100,6 +109,9 @@ def make_receipt(
 ) -> MadeReceipt:
     """Write a bundle's receipt into the home, unless the newest one still says the same.
 
+    In a shared ledger the newest may lie in another workstation's home. Then one is made here too,
+    signed by this home's key, with the next number and the other one as its previous.
+
     Args:
         home: the workstation's home.
         ledger: its ledger.
@@ -115,39 +127,88 @@ def make_receipt(
         DamagedError: totals part between ledger and receipt.
         MediumError: the home's file system refused.
     """
-    outcomes, digest = _survey(ledger, bundle, with_answers=with_answers)
-    last = ledger.last_receipt(bundle)
-    folder = home.folder("receipts")
-    if last and last.outcomes_digest == digest and (folder / last.file_name).exists():
-        return MadeReceipt(folder / last.file_name, bundle, outcomes, new=False)
-    number = last.number + 1 if last else 1
-    name = f"{bundle.source}-{bundle.sequence:06d}-r{number}{RECEIPT_SUFFIX}"
-    with written_whole(folder / name) as stream:
-        writer = Writer(stream, Header("receipt"))
-        for outcome in _outcomes(ledger, bundle, with_answers=with_answers):
-            writer.add(outcome)
-        writer.finish(
-            {
-                "format": FORMAT,
-                "file_type": "receipt",
-                "source": bundle.source,
-                "importer": home.name,
-                "bundle_id": bundle.bundle_id,
-                "bundle_sequence": bundle.sequence,
-                "bundle_previous": bundle.previous,
-                "number": number,
-                "previous": last.receipt_id if last else None,
-                "created_at": timestamps.to_text(now),
-                "producer": f"airgap {__version__}",
-                "outcomes": outcomes,
-                "totals": ledger.bundle_totals(bundle, "delivered").as_map(),
-            },
-            [key.sign],
-        )
-        receipt = verify.verify_receipt(stream, name=name, trust=trust, catalog=catalog)
-        # First the ledger, then the file's name: a receipt in the home is known to its ledger.
-        ledger.add_receipt(bundle, receipt.document_id, number, name, digest)
-    return MadeReceipt(folder / name, bundle, outcomes, new=True)
+    draft = _Draft(home, ledger, bundle, key, trust, catalog, now, with_answers)
+    while True:
+        made = draft.make()
+        if made is not None:
+            return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What ``make_receipt`` is given."""
+
+    home: Home
+    ledger: Ledger
+    bundle: LedgerBundle
+    key: PrivateKey
+    trust: TrustStore
+    catalog: Catalog
+    now: datetime
+    with_answers: bool
+
+    def make(self) -> MadeReceipt | None:
+        """Return the receipt; None where another workstation took its number meanwhile."""
+        ledger, bundle, folder = self.ledger, self.bundle, self.home.folder("receipts")
+        known = delivered.digest(ledger, bundle, with_answers=self.with_answers)
+        if known is not None and (there := self._there(folder, known)) is not None:
+            outcomes = dict.fromkeys(SETTLED_OUTCOMES, 0)
+            outcomes["delivered"] = delivered.records(ledger, bundle)
+            return MadeReceipt(there, bundle, outcomes, new=False)
+        # What is counted, written and added up is of one moment, whatever other runs do.
+        with ExitStack() as moment:
+            moment.enter_context(ledger.database.snapshot())
+            outcomes, digest = _survey(ledger, bundle, with_answers=self.with_answers)
+            last = ledger.last_receipt(bundle)
+            there = self._there(folder, digest)
+            if there is not None:
+                return MadeReceipt(there, bundle, outcomes, new=False, digest=digest)
+            number = last.number + 1 if last else 1
+            name = f"{bundle.source}-{bundle.sequence:06d}-r{number}{RECEIPT_SUFFIX}"
+            with suppress(_TakenError), written_whole(folder / name) as stream:
+                writer = Writer(stream, Header("receipt"))
+                for outcome in _outcomes(ledger, bundle, with_answers=self.with_answers):
+                    writer.add(outcome)
+                writer.finish(self._manifest(number, last, outcomes), [self.key.sign])
+                receipt = verify.verify_receipt(
+                    stream, name=name, trust=self.trust, catalog=self.catalog
+                )
+                moment.close()
+                # First the ledger, then the file's name: a receipt in the home is known to its ledger.
+                if not ledger.add_receipt(bundle, receipt.document_id, number, name, digest):
+                    raise _TakenError
+                return MadeReceipt(folder / name, bundle, outcomes, new=True, digest=digest)
+        return None
+
+    def _there(self, folder: Path, digest: str) -> Path | None:
+        """Return a receipt of this home that says what the newest one says, if that has the digest."""
+        for name in self.ledger.receipts_saying(self.bundle, digest):
+            if (folder / name).exists():
+                return folder / name
+        return None
+
+    def _manifest(
+        self, number: int, last: LastReceipt | None, outcomes: dict[str, int]
+    ) -> JsonObject:
+        return {
+            "format": FORMAT,
+            "file_type": "receipt",
+            "source": self.bundle.source,
+            "importer": self.home.name,
+            "bundle_id": self.bundle.bundle_id,
+            "bundle_sequence": self.bundle.sequence,
+            "bundle_previous": self.bundle.previous,
+            "number": number,
+            "previous": last.receipt_id if last else None,
+            "created_at": timestamps.to_text(self.now),
+            "producer": f"airgap {__version__}",
+            "outcomes": outcomes,
+            "totals": self.ledger.bundle_totals(self.bundle, "delivered").as_map(),
+        }
+
+
+class _TakenError(Exception):
+    """Another workstation made a receipt of this number."""
 
 
 def _outcomes(ledger: Ledger, bundle: LedgerBundle, *, with_answers: bool) -> Iterator[JsonObject]:

@@ -8,7 +8,6 @@ changed after the newest receipt of its bundle is in no receipt yet.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -17,6 +16,7 @@ from airgap import timestamps, windows
 from airgap.bundle import codec
 from airgap.catalog import Catalog, JsonObject, Kind
 from airgap.records import KindTotal, Totals, window
+from airgap.replay import counts, delivered
 from airgap.replay.ledger import Ledger
 
 By = Literal["usage", "delivery"]
@@ -246,32 +246,19 @@ def _period(day: date | None, length: Literal["day", "month", "total"]) -> str:
     return day.isoformat()[: 10 if length == "day" else 7]
 
 
-@contextmanager
-def snapshot(ledger: Ledger) -> Iterator[None]:
-    """Let everything that is read within be of one moment, whatever an import writes meanwhile."""
-    connection = ledger.database.connection
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-
-
 def bundles(ledger: Ledger, source: str | None = None) -> list[BundleLine]:
     """Return all bundles, or those of a source, by source and sequence."""
     connection = ledger.database.connection
-    states: dict[int, dict[str, int]] = {}
-    for bundle, outcome, count in connection.execute(
-        "SELECT b.bundle, CASE WHEN b.conflict IS NOT NULL THEN 'dead'"
-        " WHEN r.state = 'sending' THEN 'in_doubt' ELSE r.state END, count(*)"
-        " FROM bundle_record b JOIN record r ON r.number = b.record GROUP BY 1, 2"
-    ):
-        states.setdefault(bundle, {})[outcome] = count
+    states = counts.per_bundle(connection)
+    for found in states.values():
+        # As in receipts, what is being sent is in doubt.
+        if "sending" in found:
+            found["in_doubt"] = found.get("in_doubt", 0) + found.pop("sending")
     rows = connection.execute(
         "SELECT x.number, x.source, x.sequence, x.bundle_id, x.created, x.imported_at,"
         " c.file_name, c.created_at FROM bundle x LEFT JOIN receipt c ON c.bundle = x.number"
         " AND c.number = (SELECT max(number) FROM receipt WHERE bundle = x.number)"
-        " WHERE ? IS NULL OR x.source = ? ORDER BY x.source, x.sequence",
+        " WHERE CAST(? AS TEXT) IS NULL OR x.source = ? ORDER BY x.source, x.sequence",
         (source, source),
     )
     return [
@@ -292,9 +279,9 @@ def bundles(ledger: Ledger, source: str | None = None) -> list[BundleLine]:
 
 def lines(ledger: Ledger, found: Iterable[BundleLine]) -> Iterator[Line]:
     """Yield every record of bundles, each once, in the order of the bundles and of the records."""
-    connection, kinds = ledger.database.connection, ledger.catalog.kinds
+    kinds = ledger.catalog.kinds
     for bundle in found:
-        rows = connection.execute(_LINES, (bundle.number,))
+        rows = ledger.database.stream(_LINES, (bundle.number,))
         for identifier, name, payload, outcome, status, changed_at, by_hand in rows:
             kind, content = kinds[name], codec.decode_own(payload)
             times = window(kind, content, where="a record of the ledger")
@@ -329,9 +316,43 @@ def summary(ledger: Ledger, asked: Asked) -> tuple[Summary, list[BundleLine]]:
     Memory grows with days, kinds and measures, not with records.
     """
     made, known = Summary(), bundles(ledger, asked.source)
-    for line in lines(ledger, known):
+    looked_at = relevant(ledger, known, asked)
+    for line in lines(ledger, looked_at):
         made.add(line, asked)
+    _set_aside(ledger, made, known, looked_at)
     return made, known
+
+
+def relevant(ledger: Ledger, known: list[BundleLine], asked: Asked) -> list[BundleLine]:
+    """Return the bundles that may hold a record of a day that is asked for.
+
+    Of bundles that are delivered as a whole the ledger knows which time they are about.
+    """
+    if asked.by != "usage" or not asked.bounded:
+        return known
+    first = None if asked.first is None else bounds(asked.first, asked.first)[0]
+    last = None if asked.last is None else bounds(asked.last, asked.last)[1]
+    outside = delivered.outside(ledger, first, last)
+    return [bundle for bundle in known if bundle.number not in outside]
+
+
+def _set_aside(
+    ledger: Ledger, made: Summary, known: list[BundleLine], looked_at: list[BundleLine]
+) -> None:
+    """Count the records without a day that are in bundles nobody looked at."""
+    if len(looked_at) == len(known):
+        return
+    left = {bundle.number for bundle in known} - {bundle.number for bundle in looked_at}
+    dayless = [kind.name for kind in ledger.catalog.kinds.values() if kind.period is None]
+    rows = ledger.database.connection.execute(
+        "SELECT k.bundle, x.source, k.kind, k.fresh FROM bundle_kind k"
+        " JOIN bundle x ON x.number = k.bundle"
+        f" WHERE k.fresh > 0 AND k.kind IN ({', '.join('?' * len(dayless))})",
+        dayless,
+    )
+    for bundle, source, kind, count in rows:
+        if bundle in left:
+            made.aside[source, kind] = made.aside.get((source, kind), 0) + count
 
 
 def as_json(made: Summary, known: list[BundleLine], asked: Asked, catalog: Catalog) -> JsonObject:

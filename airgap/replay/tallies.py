@@ -4,40 +4,23 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from airgap.bundle import codec
 from airgap.causes import Undelivered, endpoint
+from airgap.replay import counts
+from airgap.replay.counts import SOURCE, Counts
 from airgap.replay.ledger import Ledger
 
-SOURCE = (
-    "(SELECT x.source FROM bundle_record y JOIN bundle x ON x.number = y.bundle"
-    " WHERE y.record = r.number LIMIT 1)"
-)
-"""Whose a record is; the source is part of its id, so every bundle of it says the same."""
-
 _SCOPED = (
-    " AND EXISTS (SELECT 1 FROM bundle_record b JOIN temp.scope s ON s.bundle = b.bundle"
+    " AND EXISTS (SELECT 1 FROM bundle_record b JOIN scope s ON s.bundle = b.bundle"
     " WHERE b.record = r.number)"
 )
 CUT_OFF = "the run was cut off after sending began"
 CONFLICT = "another content came under this id before; neither sent nor counted"
 
 
-def by_source(ledger: Ledger, *, scoped: bool) -> dict[tuple[str, str], dict[str, int]]:
+def by_source(ledger: Ledger, *, scoped: bool) -> Counts:
     """Return how many records of each source and kind are in each state."""
-    connection, found = ledger.database.connection, dict[tuple[str, str], dict[str, int]]()
-    rows = connection.execute(
-        f"SELECT {SOURCE} AS source, r.kind, r.state, count(*) FROM record r"
-        f" WHERE 1 {_SCOPED if scoped else ''} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-    )
-    for source, kind, state, count in rows:
-        found.setdefault((source, kind), {})[state] = count
-    rows = connection.execute(
-        "SELECT x.source, r.kind, count(*) FROM bundle_record b JOIN bundle x ON x.number = b.bundle"
-        " JOIN record r ON r.number = b.record WHERE b.conflict IS NOT NULL"
-        f"{' AND b.bundle IN temp.scope' if scoped else ''} GROUP BY 1, 2"
-    )
-    for source, kind, count in rows:
-        states = found.setdefault((source, kind), {})
-        states["dead"] = states.get("dead", 0) + count
-    return dict(sorted(found.items()))
+    connection = ledger.database.connection
+    with ledger.database.snapshot():
+        return counts.of_scope(connection) if scoped else counts.everything(connection)
 
 
 def undelivered(
@@ -56,8 +39,7 @@ def undelivered(
         dialects: by kind, the form that requests are sent in where it is not the record's own.
     """
     chosen = dialects or {}
-    connection = ledger.database.connection
-    rows = connection.execute(
+    rows = ledger.database.stream(
         f"SELECT r.id, {SOURCE}, r.kind, r.dialect, r.state, r.status, r.detail, r.payload"
         f" FROM record r WHERE r.state IN ({', '.join('?' * len(states))})"
         " AND (r.state != 'waiting' OR r.detail IS NOT NULL)"
@@ -77,10 +59,10 @@ def undelivered(
         )
     if "dead" not in states:
         return
-    rows = connection.execute(
+    rows = ledger.database.stream(
         "SELECT r.id, x.source, r.kind, r.dialect, b.conflict FROM bundle_record b"
         " JOIN record r ON r.number = b.record JOIN bundle x ON x.number = b.bundle"
-        f" WHERE b.conflict IS NOT NULL{' AND b.bundle IN temp.scope' if scoped else ''}"
+        f" WHERE b.conflict IS NOT NULL{' AND b.bundle IN (SELECT bundle FROM scope)' if scoped else ''}"
         " ORDER BY r.number"
     )
     for identifier, source, kind, dialect, payload in rows:

@@ -66,7 +66,7 @@ def filled(path: Path, kind: str, count: int) -> Ledger:
         for value in values(kind, count):
             for record in records_of(value, b"", SCHEMAS, Rules(), where="benchmark"):
                 identifier = record_id("s", record, SCHEMAS.kind(record.kind))
-                ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "benchmark")
+                ledger._add_page(1, [(identifier, record)], "2026-01-01T00:00:00Z", "benchmark")
     ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
     return ledger
 

@@ -90,7 +90,7 @@ def load(ledger, *values):
                 value, json.dumps(value).encode(), SCHEMAS, Rules(), where="test"
             ):
                 identifier = record_id("s", record, SCHEMAS.kind(record.kind))
-                ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
+                ledger._add_page(1, [(identifier, record)], "2026-01-01T00:00:00Z", "test")
     ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
 
 

@@ -25,6 +25,8 @@ LAYERS = [
         "airgap.coverage",
         "airgap.pagestyle",
         "airgap.examples",
+        "airgap.pgurl",
+        "airgap.pgsession",
     ),
     ("airgap.catalog", "airgap.windows", "airgap.codes", "airgap.pages"),
     ("airgap.charts", "airgap.dictionary", "airgap.configuration"),

@@ -18,8 +18,8 @@ from support import report, transaction
 from airgap import catalog, timestamps
 from airgap.bundle import codec
 from airgap.records import Record, Totals, record_id
+from airgap.replay import counts, delivered, report_csv, tallies
 from airgap.replay import report as reports
-from airgap.replay import report_csv
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.report import Asked
@@ -92,15 +92,65 @@ def ledger_of(world):
                 (number, identifier),
             ).fetchone():
                 continue
-            if not ledger._add_record(number, identifier, record, "2026-02-01T00:00:00Z", "x"):
+            if ledger._add_page(number, [(identifier, record)], "2026-02-01T00:00:00Z", "x"):
                 ledger._note_conflict(number, identifier, record)
             connection.execute(
                 "UPDATE record SET state = ?, status = 204, changed_at = '2026-02-02T00:00:00Z'"
                 " WHERE id = ?",
                 (state, identifier),
             )
+        counts.note(connection, number)
     connection.execute("COMMIT")
     return ledger
+
+
+def note_delivered(ledger):
+    whole = [(b, "digest") for b in ledger.bundles() if ledger.is_delivered(b)]
+    delivered.note(ledger, whole, with_answers=False)
+
+
+def counted(ledger, scope):
+    """Return records by source, kind and state as the tables have them, one by one."""
+    found = {}
+    marks = ", ".join(map(str, scope)) or "NULL"
+    rows = ledger.database.connection.execute(
+        "SELECT source, kind, state, count(*) FROM (SELECT DISTINCT x.source, r.number, r.kind, r.state"
+        " FROM bundle x JOIN bundle_record b ON b.bundle = x.number JOIN record r ON r.number = b.record"
+        f" WHERE x.number IN ({marks})) GROUP BY 1, 2, 3"
+        " UNION ALL SELECT x.source, r.kind, 'dead', count(*) FROM bundle x JOIN bundle_record b"
+        " ON b.bundle = x.number JOIN record r ON r.number = b.record"
+        f" WHERE b.conflict IS NOT NULL AND x.number IN ({marks}) GROUP BY 1, 2"
+    )
+    for source, kind, state, count in rows:
+        states = found.setdefault((source, kind), {})
+        states[state] = states.get(state, 0) + count
+    return found
+
+
+@settings(max_examples=40)
+@given(worlds, st.sets(st.integers(1, 5)))
+def test_counts_that_look_at_no_delivered_record_are_those_of_a_look_at_every_one(world, chosen):
+    ledger = ledger_of(world)
+    try:
+        everything = {bundle.number for bundle in ledger.bundles()}
+        for noted in (False, True):
+            if noted:
+                note_delivered(ledger)
+            for scope in (everything, chosen & everything):
+                ledger.set_scope(b for b in ledger.bundles() if b.number in scope)
+                assert tallies.by_source(ledger, scoped=True) == counted(ledger, scope)
+            assert tallies.by_source(ledger, scoped=False) == counted(ledger, everything)
+            assert ledger.states(scoped=False) == counts.per_kind(counted(ledger, everything))
+            alone: dict[int, dict[str, int]] = {number: {} for number in everything}
+            for number, state, count in ledger.database.connection.execute(
+                "SELECT b.bundle, CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END, count(*)"
+                " FROM bundle_record b JOIN record r ON r.number = b.record GROUP BY 1, 2"
+            ):
+                alone[number][state] = count
+            found = counts.per_bundle(ledger.database.connection)
+            assert {number: found.get(number, {}) for number in everything} == alone
+    finally:
+        ledger.close()
 
 
 def by_hand(ledger, outcome):
@@ -163,10 +213,18 @@ def test_totals_are_the_ledgers_in_the_summary_in_both_csv_forms_and_over_any_sp
         )
         days_csv = rows_of(lambda to: report_csv.write_days(to, made))
         split = date(2026, 1, 1) + timedelta(days)
-        parts = [
-            reports.summary(ledger, Asked(last=split))[0],
-            reports.summary(ledger, Asked(first=split + timedelta(1)))[0],
-        ]
+        halved = (Asked(last=split), Asked(first=split + timedelta(1)))
+        parts = [reports.summary(ledger, half)[0] for half in halved]
+        # Bundles that were seen to be delivered are not looked at where they can say nothing.
+        note_delivered(ledger)
+        assert [reports.summary(ledger, half)[0] for half in halved] == parts
+        assert rows_of(
+            lambda to: report_csv.write_records(
+                to, reports.lines(ledger, reports.relevant(ledger, known, halved[0])), halved[0]
+            )
+        ) == rows_of(
+            lambda to: report_csv.write_records(to, reports.lines(ledger, known), halved[0])
+        )
         for outcome in reports.OUTCOMES:
             expected = by_hand(ledger, outcome)
             assert made.totals(outcome).as_map() == expected

@@ -27,6 +27,7 @@ def shown(site, identifier):
     )
 
 
+@pytest.mark.both_ledgers
 def test_a_record_is_shown_with_its_bundle_its_history_and_the_reasons(exported):
     site = exported
     with serving(reset) as server:
@@ -54,6 +55,7 @@ def test_a_record_is_shown_with_its_bundle_its_history_and_the_reasons(exported)
     assert LICENSE not in said
 
 
+@pytest.mark.both_ledgers
 def test_a_dead_letter_is_exported_retried_after_a_fix_and_delivered_once(exported):
     site = exported
     with serving(always(answer(422, {"detail": "licence expired"}))) as server:
@@ -83,6 +85,7 @@ def test_a_dead_letter_is_exported_retried_after_a_fix_and_delivered_once(export
     assert site.status()["confirmed"]["usage_report"]["records"] == 3
 
 
+@pytest.mark.both_ledgers
 def test_retrying_dead_letters_leaves_doubt_alone(exported):
     site = exported
     with serving(reset) as server:
@@ -105,6 +108,7 @@ def test_a_record_that_is_not_there_is_a_mistake_of_usage(exported, beacon, name
     assert "airgap ledger list" in said
 
 
+@pytest.mark.both_ledgers
 def test_partial_receipts_add_up_over_several_trips(site):
     site.collect(
         [report(n, n) for n in range(4)]
@@ -151,6 +155,7 @@ def test_partial_receipts_add_up_over_several_trips(site):
     )
 
 
+@pytest.mark.both_ledgers
 def test_receipts_name_the_one_before_and_a_fork_of_them_is_refused(exported):
     site = exported
     with serving(reset) as server:
@@ -193,6 +198,19 @@ def test_two_homes_that_share_a_ledger_deliver_each_record_once(exported, beacon
     assert site.status()["confirmed"]["usage_report"]["records"] == 3
 
 
+def test_a_ledger_that_is_a_file_is_chosen_from_the_folder_where_one_stands(
+    exported, beacon, monkeypatch
+):
+    site = exported
+    monkeypatch.chdir(site.root)
+    site.import_(beacon.url, "--ledger", "other.sqlite")
+    assert (site.root / "other.sqlite").exists()
+    assert not (site.workstation / "ledger.sqlite").exists()
+    shown = run("status", "--home", site.workstation, "--ledger", "other.sqlite", "--json").stdout
+    assert json.loads(shown)["states"] == {"usage_report": {"delivered": 3}}
+
+
+@pytest.mark.both_ledgers
 def test_the_same_record_in_two_bundles_is_delivered_once_and_both_are_confirmed(site, beacon):
     shutil.copytree(site.isolated, site.root / "copy")
     site.collect([report(1), report(2, 2)])

@@ -763,6 +763,7 @@ SHOWN_ELSEWHERE = {
     "versions.files": "test_an_installed_file_that_was_changed_is_named_by_deep",
     "doctor.check": "test_a_check_that_breaks_is_a_finding_and_the_others_go_on",
     "network.reachable": "test_doctor_probe.py",
+    "database.reached": "test_shared_ledger.py",
     "clock.beacon": "test_doctor_probe.py",
 }
 

@@ -77,6 +77,7 @@ def documented(tmp_path):
     return path
 
 
+@pytest.mark.both_ledgers
 def test_the_beacon_receives_request_by_request_what_a_connected_installation_would_send(
     site, beacon, documented
 ):
@@ -120,6 +121,7 @@ def _parse(body):
     return json.dumps(value, sort_keys=True)
 
 
+@pytest.mark.both_ledgers
 def test_totals_are_equal_from_source_to_receipt(site, beacon):
     values = [report(n, n) for n in range(12)] + [TRANSACTIONS, SNAPSHOT]
     collected = json.loads(site.collect(values, "--json").stdout)

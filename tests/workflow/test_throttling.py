@@ -54,7 +54,7 @@ def deliver(folder, url, count, **pace):
             value = report(number, to_timestamp=f"2026-03-01T00:00:00.{number:06d}Z")
             [record] = records_of(value, b"", SCHEMAS, Rules(), where="test")
             identifier = record_id("s", record, SCHEMAS.kind(record.kind))
-            ledger._add_record(1, identifier, record, "2026-01-01T00:00:00Z", "test")
+            ledger._add_page(1, [(identifier, record)], "2026-01-01T00:00:00Z", "test")
     ledger.set_scope([LedgerBundle(1, "b", "s", 1, None, 0)])
     around = Surroundings(time.monotonic, time.sleep, random.Random(1).random, lambda: False)
     with HttpTransport(
