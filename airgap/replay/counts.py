@@ -89,9 +89,11 @@ def of_scope(connection: Connection) -> Counts:
         found[source, kind] = {"delivered": int(count)}
     first = _FIRST.format(f" AND e.bundle IN ({_SCOPED})")
     for source, kind, state, count in connection.execute(
-        "SELECT x.source, r.kind, r.state, count(*) FROM scope s JOIN bundle x ON x.number = s.bundle"
-        " JOIN bundle_record b ON b.bundle = s.bundle JOIN record r ON r.number = b.record"
-        f" WHERE s.bundle NOT IN ({_ALL_ITS_OWN}) AND {first} GROUP BY x.source, r.kind, r.state"
+        # In this order: SQLite would else begin with every record of every bundle.
+        "SELECT x.source, r.kind, r.state, count(*) FROM scope s CROSS JOIN bundle x"
+        " CROSS JOIN bundle_record b CROSS JOIN record r WHERE x.number = s.bundle"
+        " AND b.bundle = s.bundle AND r.number = b.record"
+        f" AND s.bundle NOT IN ({_ALL_ITS_OWN}) AND {first} GROUP BY x.source, r.kind, r.state"
     ):
         states = found.setdefault((source, kind), {})
         states[state] = states.get(state, 0) + count
