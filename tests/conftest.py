@@ -84,3 +84,5 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIRGAP_HOME", str(tmp_path / "no-home"))
+    # The polite default is for the beacon of others.
+    monkeypatch.setenv("AIRGAP_IMPORT_RATE", "100000")

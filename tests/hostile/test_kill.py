@@ -14,12 +14,14 @@ SYNCS = ("fsync", "fdatasync", "rename", "renameat2", "link", "unlink")
 
 STRIKES = [
     *((call, "", 1) for call in SYNCS),
-    ("pwrite64", "", 13),
-    ("fsync", "EIO", 1),
-    ("fdatasync", "EIO", 1),
-    ("pwrite64", "ENOSPC", 13),
+    ("pwrite64", "", 29),
+    ("fsync", "EIO", 3),
+    ("fdatasync", "EIO", 3),
+    ("pwrite64", "ENOSPC", 29),
 ]
 LONG = [
+    ("fsync", "EIO", 1),
+    ("fdatasync", "EIO", 1),
     ("pwrite64", "", 1),
     ("pwrite64", "ENOSPC", 1),
     ("ftruncate", "EIO", 1),

@@ -347,7 +347,7 @@ class Journey(Hosts, RuleBasedStateMachine):
 
 
 # Some 10 seconds of one core.
-EXAMPLES, STEPS = 70, 12
+EXAMPLES, STEPS = 40, 12
 
 
 def thorough(**changes: Any) -> settings:
