@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from airgap import catalog, credentials, settings
 from airgap.cli import completing
 from airgap.configuration import options_of
-from airgap.errors import AirgapError, MediumError, NoHomeError, UsageError
+from airgap.errors import AirgapError, MediumError, NoHomeError
 from airgap.findings import Finding
 from airgap.home import Home, default_home, open_home, passphrase_from
 from airgap.records import Totals
@@ -26,7 +26,6 @@ from airgap.trust.keys import Passphrase
 from airgap.unsealing import Unsealer
 
 _RESULT = "airgap.result"
-_LONGEST_PASSPHRASE = 1023
 _NEVER_WRAPPED = frozenset(
     {"kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
 )
@@ -400,43 +399,6 @@ def ask_passphrase(file: Path | None, variable: str = "AIRGAP_PASSPHRASE") -> Pa
 def unsealer(home: Home, passphrase_file: Path | None) -> Unsealer:
     """Return what opens sealed bundles with a home's own keys."""
     return Unsealer(home, ask_passphrase(passphrase_file, "AIRGAP_SEALING_PASSPHRASE"))
-
-
-def new_passphrase(file: Path | None, variable: str, what: str) -> bytes | None:
-    """Return the passphrase for a key that is made now, or None for none.
-
-    Args:
-        file: its first line is it; or None.
-        variable: the environment variable that may hold it.
-        what: what it is for, for the question on a terminal.
-
-    Raises:
-        UsageError: it is longer than key files take, 1,023 bytes.
-    """
-
-    def ask(_: str) -> str:
-        return str(
-            click.prompt(
-                f"Passphrase for {what} (empty: none)",
-                default="",
-                show_default=False,
-                hide_input=True,
-                confirmation_prompt="Once more",
-                err=True,
-            )
-        )
-
-    on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    found = passphrase_from(
-        file=file,
-        environment=_environment_bytes(variable),
-        prompt=ask if on_terminal else None,
-    )(what)
-    if found is not None and len(found) > _LONGEST_PASSPHRASE:
-        raise UsageError(
-            "the passphrase is too long", expected=f"at most {_LONGEST_PASSPHRASE} bytes"
-        )
-    return found
 
 
 def _environment_bytes(name: str) -> bytes | None:

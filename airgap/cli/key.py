@@ -14,9 +14,9 @@ from airgap.cli.common import (
     airgap_command,
     ask_passphrase,
     key_option,
-    new_passphrase,
     passphrase_option,
 )
+from airgap.cli.passphrases import new_passphrase
 from airgap.cli.trusting import changing
 from airgap.errors import UsageError
 from airgap.files import exclusive, write_atomically
@@ -57,6 +57,7 @@ def _generate(
 
     This side trusts it for its own role; a root key, which signs trust stores, for none.
     On a terminal a passphrase is asked for; an empty one leaves the key file unprotected.
+    Elsewhere only --no-passphrase does.
 
     \b
     Example:

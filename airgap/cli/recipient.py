@@ -10,10 +10,10 @@ from airgap.audit import record
 from airgap.cli.common import (
     Output,
     airgap_command,
-    new_passphrase,
     on_side,
     sealing_passphrase_option,
 )
+from airgap.cli.passphrases import new_passphrase
 from airgap.errors import UsageError
 from airgap.files import exclusive
 from airgap.home import open_home
@@ -46,7 +46,7 @@ def _generate(
 
     For the workstation, and for who reviews what is sealed. The private half never leaves its home;
     what is sealed to it alone can be opened by nobody once it is lost. On a terminal a passphrase is
-    asked for; an empty one leaves the file unprotected.
+    asked for; an empty one leaves the file unprotected. Elsewhere only --no-passphrase does.
 
     \b
     Example:

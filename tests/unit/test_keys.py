@@ -46,6 +46,34 @@ def test_a_key_is_never_overwritten(tmp_path):
     assert (home / "keys" / "default.pem").read_bytes() == before
 
 
+@pytest.mark.parametrize("how", ["nobody to ask", "empty file", "empty variable"])
+@pytest.mark.parametrize("made", ["key", "successor", "sealing key"])
+def test_no_unprotected_private_key_is_made_unless_no_passphrase_says_so(
+    site, monkeypatch, how, made
+):
+    words = {
+        "key": ("key", "generate", "--name", "new"),
+        "successor": ("key", "rotate", "new"),
+        "sealing key": ("recipient", "generate", "--name", "new"),
+    }[made]
+    prefix = "sealing-" if made == "sealing key" else ""
+    variable = f"AIRGAP_{prefix}passphrase".upper().replace("-", "_")
+    empty = site.root / "empty"
+    empty.write_text("\nsecond line\n")
+    monkeypatch.delenv(variable, raising=False)
+    if how == "empty variable":
+        monkeypatch.setenv(variable, "")
+    given = (f"--{prefix}passphrase-file", empty) if how == "empty file" else ()
+    command = (*words[:2], "--home", site.isolated, *words[2:])
+    before = sorted(site.isolated.rglob("*.p*"))
+    output = run(*command, *given, code=2).output
+    assert "no passphrase was given" in output
+    for way in (f"--{prefix}passphrase-file FILE", variable, "--no-passphrase"):
+        assert way in output
+    assert sorted(site.isolated.rglob("*.p*")) == before
+    run(*command, "--no-passphrase")
+
+
 @pytest.mark.parametrize("how", ["file", "environment"])
 def test_a_passphrase_protects_the_key_and_comes_from_file_or_environment(site, monkeypatch, how):
     from support import report

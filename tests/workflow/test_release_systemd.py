@@ -34,7 +34,7 @@ def test_units_capture_collect_and_export_without_a_network_and_tell_when_a_repo
     booted: Booted, tmp_path: Path
 ):
     booted.airgap("init", "--source", SOURCE)
-    booted.airgap("key", "generate")
+    booted.airgap("key", "generate", "--no-passphrase")
     usage = "".join(json.dumps(report(n, n)) + "\n" for n in range(3))
     booted.write("/var/log/langgraph/usage.jsonl", usage)
     booted.run("systemctl", "start", "airgap-collect.service", "airgap-capture.socket")
@@ -72,7 +72,7 @@ def test_units_import_what_is_on_the_stick_once_and_deliver_later_what_the_beaco
     booted: Booted, exported: Site
 ):
     booted.airgap("init", "--workstation", "relay-1")
-    booted.airgap("key", "generate")
+    booted.airgap("key", "generate", "--no-passphrase")
     key = exported.isolated / "keys" / "default.pub"
     booted.write("/var/lib/airgap/bank-a.pub", key.read_text())
     booted.airgap(
