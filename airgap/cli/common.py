@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from airgap import catalog, credentials, settings
 from airgap.cli import completing
 from airgap.configuration import options_of
-from airgap.errors import AirgapError, MediumError, NoHomeError
+from airgap.errors import AirgapError, MediumError, NoHomeError, UsageError
 from airgap.findings import Finding
 from airgap.home import Home, default_home, open_home, passphrase_from
 from airgap.records import Totals
@@ -29,6 +29,7 @@ _RESULT = "airgap.result"
 _NEVER_WRAPPED = frozenset(
     {"kind", "measure", "fingerprint", "id", "made", "period", "since", "source"}
 )
+_NOT_READ = frozenset({"home_path", "to"})
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -129,12 +130,32 @@ class AirgapCommand(click.Command):
         try:
             return super().invoke(ctx)
         except Exception as failure:
-            error = _in_words(failure)
+            error = _missing(failure, ctx) or _in_words(failure)
             if error is None:
                 raise
             # One object on stdout: a result that was printed says what happened by itself.
             show_error(error, as_json=bool(ctx.params.get("as_json")) and _RESULT not in ctx.meta)
             ctx.exit(error.exit_code)
+
+
+def _missing(failure: Exception, ctx: click.Context) -> AirgapError | None:
+    """Return the error for a file that was named to be read and is not there, or None for another.
+
+    What vanishes in a folder that was named is the medium's doing, and so is a folder to write to.
+    """
+    cause = failure.__context__ if isinstance(failure, MediumError) else failure
+    if not isinstance(cause, FileNotFoundError) or cause.filename is None:
+        return None
+    missing = Path(os.fsdecode(cause.filename))
+    for name, value in ctx.params.items():
+        given = value if isinstance(value, tuple) else (value,)
+        if name not in _NOT_READ and missing in [v for v in given if isinstance(v, Path)]:
+            return UsageError(
+                "there is no such file",
+                where=printable(str(missing), 300),
+                hint="check the path, and that the medium is mounted",
+            )
+    return None
 
 
 def _in_words(failure: Exception) -> AirgapError | None:

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
@@ -18,7 +19,7 @@ from airgap.cli.common import Output, airgap_command
 from airgap.collect import jsonfiles
 from airgap.collect.payloads import Rules
 from airgap.credentials import fingerprint
-from airgap.errors import DamagedError
+from airgap.errors import DamagedError, UsageError
 from airgap.export import BUNDLE_SUFFIX
 from airgap.home import open_home
 from airgap.outbox import Outbox
@@ -49,6 +50,7 @@ def command(ctx: click.Context, out: Output, file: Path | None, *, keep: bool) -
       airgap demo
       airgap demo usage.jsonl --keep
     """
+    _require_importer()
     folder = Path(mkdtemp(prefix="airgap-demo-"))
     demo = _Demo(out, folder)
     try:
@@ -64,6 +66,20 @@ def command(ctx: click.Context, out: Output, file: Path | None, *, keep: bool) -
             out.say(f"Kept {folder}")
         else:
             rmtree(folder, ignore_errors=True)
+
+
+def _require_importer() -> None:
+    """Check before the first step that the last ones can be done.
+
+    Raises:
+        UsageError: the workstation's parts are not installed.
+    """
+    if find_spec("pycurl") is None:
+        raise UsageError(
+            "the demo needs the workstation's parts, which are not installed",
+            expected="PycURL, which the workstation's installation has",
+            hint="install.sh TARGET --workstation; or the pycurl that requirements.lock names",
+        )
 
 
 class _StepError(Exception):

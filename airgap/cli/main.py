@@ -57,6 +57,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Commands in the order of the journey: module, and the line that ``--help`` shows."""
 
 _TYPED = "airgap.typed"
+_READER_GONE = 141
+"""What a shell says of a command that SIGPIPE ended."""
 
 
 class LazyGroup(click.Group):
@@ -88,6 +90,11 @@ class LazyGroup(click.Group):
 
             show_error(error, as_json="--json" in ctx.meta[_TYPED])
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; Python must not try to flush the rest.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_READER_GONE)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """See click.Command; as ``format_commands``, without importing what is offered."""
@@ -129,7 +136,7 @@ def _complete() -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line and exit; Ctrl-C exits with 130."""
+    """Run the command line and exit; Ctrl-C exits with 130, a reader that has seen enough with 141."""
     if "_AIRGAP_COMPLETE" in os.environ:
         _complete()
     try:
@@ -147,8 +154,4 @@ def main() -> None:
         for line in said_by_click.getvalue().rstrip("\n").split("\n"):
             click.echo(printable(line, 10_000), err=True)
         status = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python must not try to flush the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status if isinstance(status, int) else 0)

@@ -164,14 +164,16 @@ def test_output_cut_off_by_the_reader_is_no_error(site):
     )
     site.export()
     done = subprocess.run(
-        f"{sys.executable} -m airgap cat --home {site.isolated} {site.bundle} | head -1",
-        shell=True,
+        [
+            *("bash", "-c", '"$@" | head -1; exit "${PIPESTATUS[0]}"', "bash"),
+            *(sys.executable, "-m", "airgap", "cat", "--home", site.isolated, site.bundle),
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     assert len(done.stdout.splitlines()) == 1
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("name", ["outbox.sqlite", "ledger.sqlite"])
@@ -338,3 +340,47 @@ def test_what_should_not_happen_is_exit_status_1_and_asks_to_be_reported(exporte
     said = run("status", "--home", exported.isolated, code=1).output
     assert "airgap: error: the database refused: no such column" in said
     assert "run `airgap --version` and report it with this message" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("cat", "{missing}"),
+        ("cat", "{missing}", "--unverified"),
+        ("inspect", "{missing}"),
+        ("review", "{missing}"),
+        ("review", "{bundle}", "--since", "{missing}"),
+        ("verify", "{missing}"),
+        ("import", "{missing}"),
+        ("collect", "{missing}"),
+        ("receipt", "apply", "{missing}"),
+        ("countersign", "{missing}", "--key", "alice"),
+        ("countersign", "{bundle}", "--key", "alice", "--sheet", "{missing}"),
+        ("recipient", "add", "{missing}", "--fingerprint", "0" * 32),
+        ("trust", "add", "{missing}", "--role", "reviewer"),
+        ("trust", "succeed", "{missing}"),
+        ("trust", "update", "{missing}"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_named_and_not_there_is_a_mistake_in_the_command_and_no_fault_of_a_stick(
+    exported, words
+):
+    missing = exported.root / "nosuch.airgap"
+    home = exported.workstation if words[0] == "import" else exported.isolated
+    if words[0] == "countersign":
+        run(
+            *("key", "generate", "--home", home, "--name", "alice", "--role", "reviewer"),
+            "--no-passphrase",
+        )
+    typed = [word.format(missing=missing, bundle=exported.bundle) for word in words]
+    result = run(*typed, "--home", home, code=2)
+    assert re.search(rf"where: +{re.escape(str(missing))}\n", result.output), result.output
+
+
+def test_the_demo_says_before_it_begins_that_the_workstation_s_parts_are_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycurl", None)
+    output = run("demo", code=2).output
+    assert "the demo needs the workstation's parts" in output
+    assert "install.sh TARGET --workstation" in output
+    assert "$ airgap" not in output
