@@ -7,6 +7,7 @@
 # next release's install.sh with the same TARGET to upgrade: homes are elsewhere and stay as they are.
 # To go back: ln -sfn versions/OLD TARGET/current. To uninstall: rm -r TARGET.
 set -eu
+umask 022 # Others than who installs it are to run it.
 
 version=@VERSION@
 platform=@PLATFORM@
@@ -89,8 +90,23 @@ fi
 "$python" -c 'import platform; raise SystemExit(platform.libc_ver()[0] != "glibc")' ||
     fail 'this system has no glibc' 'musl systems (Alpine) need wheels of their own: build airgap from source there'
 
+real=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+at=$real
+while [ "$at" != / ]; do
+    # Searched, or run, by others: the last letter of -rwxr-xr-x.
+    case $(ls -ld "$at") in
+        [!\ ]????????[xt]*) ;;
+        *)
+            printf 'install.sh: warning: %s\n' "others than $(id -un) can't run $real, by which airgap runs: see $at" >&2
+            printf 'install.sh: hint: %s\n' 'name another Python with --python, such as /usr/bin/python3' >&2
+            break ;;
+    esac
+    at=$(dirname "$at")
+done
+
 place="$target/versions/$version"
-[ ! -e "$place" ] || fail "airgap $version is installed in $target already" "to install it anew: rm -r '$place'"
+[ ! -e "$place" ] || fail "airgap $version is installed in $target already" \
+    "to add parts, or to install it anew: rm -r '$place', then this command again with every part that is wanted; homes stay"
 if [ -e "$target" ] && [ ! -d "$target/versions" ] && [ -n "$(ls -A "$target" 2>/dev/null)" ]; then
     fail "$target is there and is no airgap installation" 'name a folder that does not exist yet'
 fi

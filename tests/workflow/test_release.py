@@ -56,6 +56,14 @@ def test_the_signature_is_checked_by_what_every_host_has_and_a_changed_byte_is_r
     assert "ssh-keygen -Y verify" in (REPOSITORY / "keys" / "README.md").read_text()
 
 
+def test_without_what_it_needs_the_script_says_so_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", SCRIPT, "--help"], capture_output=True, text=True, check=False
+    )
+    needs = "release: needs requirements-dev.lock: .venv/bin/python .ci/release FOLDER\n"
+    assert (done.returncode, done.stderr) == (2, needs)
+
+
 @needs_ssh
 def test_every_file_is_in_the_sums_and_every_wheel_in_the_bill_of_materials(unpacked: Path):
     sums = dict(
@@ -164,8 +172,47 @@ def test_the_next_release_is_installed_beside_and_the_same_one_is_not_installed_
     done = installed.offline(*words, home=unpacked.parent)
     assert done.returncode == 1
     assert "is installed in" in done.stderr
+    again = f"rm -r '{TARGET}/versions/{version()}', then this command again with every part"
+    assert again in done.stderr
     target = installed.opt / "airgap"
     assert (target / "current").resolve() == target / "versions" / version()
+
+
+@needs_ssh
+@needs_offline
+def test_others_may_run_what_root_installs_with_a_mask_that_keeps_all_to_itself(
+    installed: Installed,
+):
+    """The fixture installs so, with umask 077."""
+    closed = [
+        path
+        for path in (installed.opt / "airgap").rglob("*")
+        if not path.is_symlink() and not path.stat().st_mode & (1 if path.is_dir() else 4)
+    ]
+    assert closed == []
+
+
+@needs_ssh
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_install_warns_of_a_python_that_others_can_t_reach(unpacked: Path, tmp_path, mode):
+    """As pyenv puts it under /root; the target is no folder, so that nothing is installed."""
+    private = tmp_path / "private"
+    private.mkdir()
+    python = private / "python3"
+    shutil.copy(Path(sys.executable).resolve(), python)
+    private.chmod(mode)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").write_text("mine")
+    home = f"PYTHONHOME={sys.base_prefix}"
+    done = subprocess.run(
+        ["env", home, unpacked / "install.sh", full, "--python", python],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "is no airgap installation" in done.stderr
+    warned = f"can't run {python}, by which airgap runs: see {private}\n" in done.stderr
+    assert warned == (mode == 0o700), done.stderr
+    assert not warned or "--python, such as /usr/bin/python3" in done.stderr
 
 
 @needs_shellcheck
