@@ -277,6 +277,7 @@ def translate(error: sqlite3.Error, path: Path | None = None) -> AirgapError:
         return MediumError(
             f"the database can't be written: {error}",
             where=where,
-            hint="check space and permissions; nothing that was stored is lost",
+            hint="check space and permissions, airgap doctor says whose it is; "
+            "nothing that was stored is lost",
         )
     return AirgapError(f"the database refused: {error}", where=where)

@@ -1,7 +1,10 @@
 """The audit log as commands use it: a line when one begins, with its options, and one when it ends."""
 
+import os
+import pwd
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +16,7 @@ from click.core import ParameterSource
 
 from airgap import catalog, credentials, pgurl, timestamps
 from airgap.audit import AuditLog, how_it_ended, run
+from airgap.text import printable
 
 _URL = re.compile(r"^\s*[a-zA-Z][a-zA-Z0-9+.-]*://")
 _NOT_KEPT = ("message", "home_path", "code", "other")
@@ -24,6 +28,7 @@ def recorded(ctx: click.Context, home_path: Path, message: str | None) -> Iterat
 
     Where there is no home yet (``init``), both are written at the end, if there is one then.
     """
+    _warn_of_owner(home_path)
     schemas = catalog.load()
     log = AuditLog(
         home_path / "audit.jsonl",
@@ -57,6 +62,28 @@ def plain(value: object, *, file: bool) -> object:
     if _URL.match(text):
         return pgurl.host(text)
     return pgurl.masked(text)
+
+
+def _warn_of_owner(home: Path) -> None:
+    """Say that a home is somebody else's, who can't use what is written in it now.
+
+    Root's homes are left out: root can use everything, and folders that a container mounts are root's.
+    """
+    try:
+        owner = home.stat().st_uid
+    except OSError:
+        return
+    if owner in (0, os.geteuid()):
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = str(owner)
+    _warn(
+        f"this home is {printable(name)}'s; what you write in it is yours, and {printable(name)} can't "
+        f"use it: runuser -u {shlex.quote(printable(name))} -- airgap ... --home "
+        f"{shlex.quote(printable(str(home), 300))}"
+    )
 
 
 def _ended_by(failure: BaseException) -> dict[str, Any]:

@@ -361,6 +361,11 @@ def test_whoever_is_not_the_homes_user_is_told_so(copy):
     for path in (copy.isolated, *copy.isolated.rglob("*")):
         os.chown(path, 12345, -1)
     told = the(doctor(copy.isolated), "home.owner", "warning")
+    warned = "airgap: warning: this home is 12345's; what you write in it is yours"
+    writing = run("trust", "policy", "set", "--home", copy.isolated)
+    assert writing.stderr.count(warned) == 1
+    assert warned not in run("trust", "list", "--home", copy.isolated).output
+    assert warned not in run("trust", "policy", "set", "--home", copy.workstation).output
     assert "sudo -u '#12345' airgap" in told["cure"]
     nobody = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable]
     if subprocess.run(
