@@ -109,7 +109,10 @@ def _add(
     out.result({"key": entry.as_map()})
     record("key trusted", fingerprint=public.fingerprint)
     out.say(f"Fingerprint: {public.fingerprint}")
-    out.say("Compare it with its owner by phone, or face to face, before you rely on it.")
+    if fingerprint is None:
+        out.say("Compare it with its owner by phone, or face to face, before you rely on it.")
+    else:
+        out.say("It matches the fingerprint that you gave.")
     out.say(f"Wrote {home.trust_path}. Next: airgap trust list")
 
 

@@ -60,16 +60,25 @@ def require(key_id: str, expected: str, *, where: str) -> None:
     """Check that a key is the one whose fingerprint a person was told, in digits or words.
 
     Raises:
-        TrustError: it is not, or fewer than 16 digits were given.
+        TrustError: it is not.
+        UsageError: fewer than 16 digits were given, which is no sign of another key.
     """
     found = digits(expected)
-    if len(found) < LEAST_DIGITS or not key_id.startswith(found):
+    if len(found) < LEAST_DIGITS:
+        raise UsageError(
+            f"too few digits ({len(found)} of at least {LEAST_DIGITS})",
+            where=where,
+            expected=f"its first {LEAST_DIGITS} digits or more, or its twelve words",
+            found=printable(expected) or "nothing",
+            hint="ask the key's owner for more of them",
+        )
+    if not key_id.startswith(found):
         raise TrustError(
             "the key is not the one you expected",
             where=where,
             expected=printable(expected),
             found=fingerprint(key_id),
-            hint="give at least 16 digits; if they differ, do not use this key: ask its owner",
+            hint="do not use this key: ask its owner",
         )
 
 

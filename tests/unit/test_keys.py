@@ -252,7 +252,10 @@ def test_trust_is_added_listed_checked_and_removed(site, tmp_path):
     )
     add = ("trust", "add", *home, public, "--role", "exporter", "--source", "bank-b")
     assert run(*add, "--fingerprint", "0" * 16, code=4)
-    run(
+    for few in ("", key.public.fingerprint[:9]):
+        said = run(*add, "--fingerprint", few, code=2).output
+        assert f"too few digits ({len(few) and 8} of at least 16)" in said
+    added = run(
         *add,
         "--fingerprint",
         key.public.fingerprint,
@@ -260,7 +263,9 @@ def test_trust_is_added_listed_checked_and_removed(site, tmp_path):
         "Bank B",
         "--until",
         "2030-01-01",
-    )
+    ).output
+    assert "It matches the fingerprint that you gave." in added
+    assert "Compare it" not in added
     listed = run("trust", "list", *home).output
     assert key.public.fingerprint in listed
     assert "Bank B" in listed
