@@ -63,7 +63,10 @@ def _show(out: Output, home_path: Path, words: tuple[str, ...], *, origin: bool)
     out.result({"home": str(home_path), "settings": rows, "variables": variables})
     shown = [row for row in rows if words or row["origin"] != "default"]
     lines_of = [(row["setting"], _text(row["value"]), _origin(row)) for row in shown]
-    lines_of += [(row["variable"], _text(row["value"]), "environment") for row in variables]
+    lines_of += [
+        (row["variable"], _text(row["value"] or "set, not shown"), "environment")
+        for row in variables
+    ]
     width = 3 if origin else 2
     out.table(("setting", "value", "from")[:width], [line[:width] for line in lines_of])
     if words:

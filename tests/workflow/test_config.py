@@ -148,6 +148,8 @@ def test_no_secret_is_shown_wherever_it_was_put(site, monkeypatch):
             for secret in (LICENSE, "battery", "hunter2"):
                 assert secret not in out
     assert "AIRGAP_PASSPHRASE" in out
+    shown = run("config", "show", "--home", site.workstation).output
+    assert re.search(r"AIRGAP_PASSPHRASE +set, not shown", shown)
 
 
 def test_a_variable_that_is_none_is_named_with_what_was_meant(site, monkeypatch):
