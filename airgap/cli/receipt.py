@@ -83,8 +83,10 @@ def _apply(
         }
     )
     out.totals(confirmed)
+    newly = sum(one.changed.get("delivered", 0) for one in done)
     out.say(
-        f"Wrote {home.outbox_path}: {plural(confirmed.records, 'record')} confirmed. "
+        f"Wrote {home.outbox_path}: {plural(newly, 'record')} newly confirmed, "
+        f"{confirmed.records:,} in all. "
         "Next: airgap status"
     )
     failed = next((one.error for one in done if one.error is not None), None)

@@ -99,7 +99,7 @@ def test_the_workstations_key_is_followed_too_and_its_receipts_count(site: Site,
     site.import_(beacon.url)
     assert "not in the trust store" in site.apply(code=4).output
     run("trust", "succeed", "--home", site.isolated, path)
-    assert "1 record confirmed" in site.apply().output
+    assert "1 record newly confirmed, 1 in all" in site.apply().output
 
 
 def test_a_hybrid_key_follows_an_ed25519_one_and_never_the_other_way(site: Site):

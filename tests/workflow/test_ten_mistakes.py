@@ -396,8 +396,10 @@ def test_second_import_of_the_same_stick(exported: Site, beacon: RehearsalBeacon
     said = exported.import_(beacon.url).output
     assert "bundle 1 of bank-a.prod: imported before; nothing of it is delivered twice" in said
     assert beacon.totals.records == 3
-    for words in ("3 records confirmed", "applied before, nothing changed"):
-        assert words in follow(said, "receipt apply", "--home", exported.isolated, FOLDER=exported.stick).output  # fmt: skip
+    for words in ("3 records newly confirmed, 3 in all", "applied before, nothing changed"):
+        applied = follow(said, "receipt apply", "--home", exported.isolated, FOLDER=exported.stick)
+        assert words in applied.output
+    assert "0 records newly confirmed, 3 in all" in applied.output
     assert exported.status()["confirmed"]["usage_report"]["records"] == 3
 
 
