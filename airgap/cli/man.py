@@ -1,6 +1,7 @@
 """``airgap man``: manual pages."""
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -45,4 +46,4 @@ def command(ctx: click.Context, out: Output, to: Path) -> None:
         write_atomically(folder / name, text.encode(), mode=0o644)
         made.append(folder / name)
     out.result({"written": [str(path) for path in made]})
-    out.say(f"Wrote {plural(len(made), 'page')} below {to}. Next: man airgap")
+    out.say(f"Wrote {plural(len(made), 'page')} below {to}. Next: man -M {quote(str(to))} airgap")

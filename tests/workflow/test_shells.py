@@ -93,7 +93,7 @@ def test_completion_never_says_an_error_whatever_is_broken(site: Site):
 @pytest.fixture(scope="module")
 def manual(tmp_path_factory):
     folder = tmp_path_factory.mktemp("man")
-    run("man", "--to", folder)
+    assert f"Next: man -M {folder} airgap" in run("man", "--to", folder).output
     return folder
 
 
