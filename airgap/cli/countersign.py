@@ -1,5 +1,6 @@
 """``airgap countersign``: a reviewer's word on a bundle."""
 
+import shlex
 from hashlib import sha256
 from pathlib import Path
 
@@ -165,5 +166,5 @@ def _reviewed(home: Home, bundle: Path, document: Document) -> str:
             "this bundle was not reviewed in this home",
             where=str(bundle),
             expected="a look at what leaves before it is signed",
-            hint=f"airgap review {bundle}",
+            hint=f"airgap review {shlex.quote(str(bundle))}",
         ) from None

@@ -1,5 +1,6 @@
 """``airgap export``."""
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -228,5 +229,5 @@ def _say_end(out: Output, home: Home, paths: list[Path], *, again: bool) -> None
         out.say(f"Wrote {path}, read back and compared")
     out.say(
         f"{plural(len(paths), 'file')} for {home.name}. "
-        f"Next: carry to the workstation, and there: airgap import {paths[0].parent}"
+        f"Next: carry to the workstation, and there: airgap import {shlex.quote(str(paths[0].parent))}"
     )

@@ -196,10 +196,20 @@ def command(
         ca_file=ca_file,
         stopping=watcher.stopping,
     )
-    with ledgers.held(home) as opened:
-        done = importing.run(
-            plan, opened, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
-        )
+    try:
+        with ledgers.held(home) as opened:
+            done = importing.run(
+                plan,
+                opened,
+                key,
+                sending,
+                watcher,
+                receipt_to=receipt_to,
+                with_answers=with_answers,
+            )
+    except KeyboardInterrupt:
+        out.warn("what was verified is kept. Next, with the same options: airgap import --resume")
+        raise
     view.finish(out, done)
 
 

@@ -276,7 +276,13 @@ def _find_public(home_path: Path, key: str | None) -> PublicKey:
         return keys.public_from_bytes(keys.read_small(Path(key), "public key"), where=key)
     home = open_home(home_path)
     names = home.key_names()
-    name = key or (names[0] if len(names) == 1 else None)
+    if key is None and len(names) > 1:
+        raise UsageError(
+            f"there are {len(names)} keys; name one: {', '.join(names)}",
+            where=str(home.keys_path),
+            hint="airgap key fingerprint NAME",
+        )
+    name = key or (names[0] if names else None)
     if name not in names:
         raise UsageError(
             "there is no such key",

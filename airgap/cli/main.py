@@ -59,6 +59,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 _TYPED = "airgap.typed"
 _READER_GONE = 141
 """What a shell says of a command that SIGPIPE ended."""
+_EVERY_COMMANDS = frozenset({"--home", "--json", "--quiet", "--message"})
 
 
 class LazyGroup(click.Group):
@@ -79,7 +80,27 @@ class LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click.Command."""
         ctx.meta[_TYPED] = tuple(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _EVERY_COMMANDS:
+                raise
+            raise click.UsageError(f"{error.option_name} goes after the command.", ctx) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click.Group; names the command that may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if args[0].startswith("-"):
+                raise
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0].lower(), COMMANDS, n=1)
+            meant = f"Did you mean {near[0]}?" if near else "airgap --help lists them."
+            raise click.UsageError(f"No such command {args[0]!r}. {meant}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Group; says what is wrong with the configuration before a command runs."""
@@ -95,6 +116,8 @@ class LazyGroup(click.Group):
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_READER_GONE)
+        except click.UsageError as error:
+            raise _placed(error) from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """See click.Command; as ``format_commands``, without importing what is offered."""
@@ -126,6 +149,18 @@ def cli() -> None:
     5 damaged or inconsistent, 6 partly delivered, 7 beacon or ledger unreachable, 8 medium,
     9 sequence or gap, 10 overdue, 130 interrupted.
     """
+
+
+def _placed(error: click.UsageError) -> click.UsageError:
+    """Return a mistake with where the word belongs that a command with ``--to`` can't take."""
+    if error.ctx is None or "extra argument" not in error.message:
+        return error
+    to = next((p for p in error.ctx.command.params if "--to" in p.opts), None)
+    if to is None:
+        return error
+    given = error.ctx.params.get(str(to.name)) is not None
+    belongs = "a path with spaces needs quotes" if given else "the folder goes after --to"
+    return click.UsageError(f"{error.message}; {belongs}", error.ctx)
 
 
 def _complete() -> NoReturn:

@@ -1,5 +1,6 @@
 """``airgap trust root``, ``sign`` and ``update``: a trust store that root keys sign."""
 
+import shlex
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -178,10 +179,10 @@ def _sign(
     if lacking > 0:
         out.say(
             f"Wrote {path}. {plural(lacking, 'signature')} missing. "
-            f"Next, where another root key is: airgap trust sign {path} --key NAME"
+            f"Next, where another root key is: airgap trust sign {shlex.quote(str(path))} --key NAME"
         )
     else:
-        out.say(f"Wrote {path}. Next, in each home: airgap trust update {path}")
+        out.say(f"Wrote {path}. Next, in each home: airgap trust update {shlex.quote(str(path))}")
 
 
 @airgap_command("update", audited=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from support import LICENSE, REPOSITORY, SOURCE, every_command, report, run, wri
 from airgap import timestamps
 from airgap.cli.main import COMMANDS
 from airgap.files import exclusive
+from airgap.replay.importing import Sending
 
 
 def test_every_mistake_about_homes_has_its_own_message(site, tmp_path):
@@ -43,6 +45,45 @@ def test_export_without_a_key_says_how_to_make_one(tmp_path):
     path = write_lines(tmp_path / "usage.jsonl", [report(1)])
     run("collect", "--home", home, path)
     assert "airgap key generate" in run("export", "--home", home, "--to", tmp_path, code=2).output
+
+
+def test_what_was_mistyped_or_put_elsewhere_is_named(site):
+    for typed, meant in (
+        (("improt", site.stick), "Did you mean import?"),
+        (("Export",), "Did you mean export?"),
+        (("help",), "airgap --help lists them"),
+        (("--home", site.isolated, "status"), "--home goes after the command"),
+        (("--hlep",), "Did you mean"),
+        (("export", site.stick), "the folder goes after --to"),
+        (("export", "--to", "/media/USB", "DISK"), "a path with spaces needs quotes"),
+    ):
+        assert meant in run(*typed, code=2).output
+
+
+def test_a_path_with_spaces_is_quoted_in_the_command_that_comes_next(site):
+    site.stick = site.root / "USB DISK"
+    site.stick.mkdir()
+    site.collect([report(1)])
+    assert f"airgap import '{site.stick}'\n" in site.export().output
+    run("key", "generate", "--home", site.isolated, "--name", "alice", "--role", "reviewer", "--no-passphrase")  # fmt: skip
+    approve = ("countersign", site.bundle, "--home", site.isolated, "--key", "alice")
+    assert f"airgap review '{site.bundle}'\n" in run(*approve, code=2).output
+    several = run("key", "fingerprint", "--home", site.isolated, code=2).output
+    assert "there are 2 keys; name one: alice, default" in several
+
+
+def test_ctrl_c_before_the_first_request_says_what_is_kept_and_how_to_go_on(
+    site, beacon, monkeypatch
+):
+    site.collect([report(1)])
+    site.export()
+    with monkeypatch.context() as patch:
+        patch.setattr(Sending, "run", lambda *_: signal.raise_signal(signal.SIGINT))
+        said = site.import_(beacon.url, code=1).output
+    assert "verified, 1 record" in said
+    assert "what was verified is kept. Next, with the same options: airgap import --resume" in said
+    site.import_paths([], beacon.url, "--resume")
+    assert beacon.totals.records == 1
 
 
 def test_options_come_from_flag_then_environment_then_the_homes_file(site, beacon, monkeypatch):
