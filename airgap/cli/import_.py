@@ -1,5 +1,7 @@
 """``airgap import``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -196,21 +198,21 @@ def command(
         ca_file=ca_file,
         stopping=watcher.stopping,
     )
+    with _kept(out), ledgers.held(home) as opened:
+        done = importing.run(
+            plan, opened, key, sending, watcher, receipt_to=receipt_to, with_answers=with_answers
+        )
+    view.finish(out, done)
+
+
+@contextmanager
+def _kept(out: Output) -> Iterator[None]:
+    """Say to who ends an import at once that nothing of it is lost."""
     try:
-        with ledgers.held(home) as opened:
-            done = importing.run(
-                plan,
-                opened,
-                key,
-                sending,
-                watcher,
-                receipt_to=receipt_to,
-                with_answers=with_answers,
-            )
+        yield
     except KeyboardInterrupt:
         out.warn("what was verified is kept. Next, with the same options: airgap import --resume")
         raise
-    view.finish(out, done)
 
 
 def _check_options(
