@@ -19,11 +19,20 @@ settings.load_profile("airgap")
 
 # Begun first, so that both workers end together; the others are quick, whoever takes them.
 LONG = (
+    "test_release.py",
+    "test_release_containers.py",
+    "test_release_kubernetes.py",
+    "test_release_systemd.py",
     "test_langgraph_server.py",
     "test_demo.py",
     "test_model.py",
     "test_crash.py",
     "test_kill.py",
+    "test_capture.py",
+    "test_isolation.py",
+    "test_sandbox.py",
+    "test_every_byte.py",
+    "test_benchmarks.py",
 )
 
 

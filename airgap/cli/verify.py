@@ -43,7 +43,7 @@ def command(
     that this home has no key for is verified as far as it can be without opening: signatures,
     approvals, digests, and what the manifest says of itself.
 
-    With --digests-only no file is verified: it is read where it lies, about as fast as sha256sum does, and
+    With --digests-only no file is verified: it is read where it lies, in a fraction of the time, and
     whether its records are what the manifest says stays open. An import checks everything all the same.
 
     \b
