@@ -15,7 +15,7 @@ from typing import BinaryIO
 from airgap import mounts
 from airgap.errors import InputRefusedError, MediumError, UsageError
 from airgap.files import refused, sync_folder
-from airgap.quarantine import not_regular
+from airgap.quarantine import not_regular, require_space
 from airgap.readback import digest
 from airgap.text import plural, printable, size
 
@@ -284,18 +284,12 @@ def _require_room(length: int, folder: Path) -> None:
             found=size(length),
             hint="use a stick with exFAT; bundles made from now on can be smaller: --max-size 2GiB",
         )
-    try:
-        _, free = mounts.space(folder)
-    except OSError as error:
-        raise refused("written", folder, error) from None
-    if free is not None and free < length:
-        raise MediumError(
-            "there is not enough space on the medium",
-            where=printable(str(folder), 300),
-            expected=f"{size(length)} free",
-            found=size(free),
-            hint="make room there, or name another stick, and run the command again; nothing is lost",
-        )
+    require_space(
+        folder,
+        length,
+        what="on the medium",
+        hint="make room there, or name another stick, and run the command again; nothing is lost",
+    )
 
 
 def _standing(target: Path) -> int | None:

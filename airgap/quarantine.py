@@ -39,7 +39,12 @@ def copied(path: Path, folder: Path, most: int = MAX_FILE_SIZE) -> Iterator[Bina
     """
     shown = printable(str(path), 300)
     with _opened(path, most) as (medium, length), TemporaryFile(dir=folder) as copy:
-        _require_space(folder, length)
+        require_space(
+            folder,
+            length,
+            what="to copy the file into quarantine",
+            hint="make room on this machine's disk, and run the command again; nothing is lost",
+        )
         try:
             left = length + 1
             while left and (block := medium.read(min(_BLOCK, left))):
@@ -106,18 +111,29 @@ def _opened(path: Path, most: int) -> Iterator[tuple[FileIO, int]]:
         yield medium, status.st_size
 
 
-def _require_space(folder: Path, length: int) -> None:
+def require_space(folder: Path, length: int, *, what: str, hint: str) -> None:
+    """Check that a folder's file system says it has room, where it says anything.
+
+    Args:
+        folder: where something is to be written.
+        length: bytes that are needed.
+        what: what can't be done without, for the message.
+        hint: what to do.
+
+    Raises:
+        MediumError: there is not enough, or the folder can't be asked.
+    """
     try:
         _, free = mounts.space(folder)
     except OSError as error:
         raise refused("written", folder, error) from None
     if free is not None and free < length:
         raise MediumError(
-            "there is not enough space to copy the file into quarantine",
+            f"there is not enough space {what}",
             where=printable(str(folder), 300),
             expected=f"{size(length)} free",
             found=size(free),
-            hint="make room on this machine's disk, and run the command again; nothing is lost",
+            hint=hint,
         )
 
 
