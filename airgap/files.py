@@ -36,6 +36,26 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         raise refused("written", path, error) from None
 
 
+def make_folder(folder: Path, hint: str) -> None:
+    """Make a folder that was asked for, and those above it, where they are not there.
+
+    Args:
+        folder: the folder.
+        hint: what to do where that fails.
+
+    Raises:
+        UsageError: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder can't be made: {error.strerror}",
+            where=printable(str(folder), 300),
+            hint=hint,
+        ) from None
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Yield a stream to write and read; it is the file ``path``, durable, only when all went well.

@@ -7,7 +7,7 @@ import click
 from airgap import examples
 from airgap.cli.common import Output, airgap_command
 from airgap.errors import UsageError
-from airgap.files import write_atomically
+from airgap.files import make_folder, write_atomically
 from airgap.text import plural, printable
 
 
@@ -95,14 +95,7 @@ def _written(folder: Path, names: list[str]) -> list[Path]:
                 expected="a new name, or the example as it is",
                 hint="move it away, or choose another folder with --to",
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the folder can't be made: {error.strerror}",
-            where=printable(str(folder), 300),
-            hint="choose another folder with --to",
-        ) from None
+    make_folder(folder, "choose another folder with --to")
     for path, text in paths.items():
         write_atomically(path, text, mode=0o644)
     return list(paths)

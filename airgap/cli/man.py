@@ -7,9 +7,8 @@ import click
 
 from airgap import catalog
 from airgap.cli.common import Output, airgap_command
-from airgap.errors import UsageError
-from airgap.files import write_atomically
-from airgap.text import plural, printable
+from airgap.files import make_folder, write_atomically
+from airgap.text import plural
 
 
 @airgap_command("man", home=False)
@@ -35,14 +34,7 @@ def command(ctx: click.Context, out: Output, to: Path) -> None:
     made: list[Path] = []
     for name, text in pages(ctx.find_root().command, catalog.load()).items():
         folder = to / f"man{name[-1]}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"the folder can't be made: {error.strerror}",
-                where=printable(str(folder), 300),
-                hint="choose another: airgap man --to FOLDER",
-            ) from None
+        make_folder(folder, "choose another: airgap man --to FOLDER")
         write_atomically(folder / name, text.encode(), mode=0o644)
         made.append(folder / name)
     out.result({"written": [str(path) for path in made]})

@@ -493,9 +493,10 @@ def test_run_data_is_refused_unread_with_one_warning(site):
 # ---- (d) beside other commands
 
 
-def test_collecting_and_exporting_at_the_same_time(site):
+@pytest.mark.parametrize("turns", [3, pytest.param(40, marks=pytest.mark.soak)])
+def test_collecting_and_exporting_at_the_same_time(site, turns):
     with capturing(site) as one, Clients(one.port, 4) as clients:
-        for turn in range(3):
+        for turn in range(turns):
             path = write_lines(
                 site.root / f"{turn}.jsonl",
                 [transaction(900_000_000 + turn * 10 + n) for n in range(5)],
@@ -508,7 +509,7 @@ def test_collecting_and_exporting_at_the_same_time(site):
     assert clients.odd == []
     assert site.status()["waiting"] == {}
     ids, reports = kept(site)
-    assert len(ids) == len(set(ids)) == len(clients.ids) + 5 * 3
+    assert len(ids) == len(set(ids)) == len(clients.ids) + 5 * turns
     assert {r["from_timestamp"]: r["measures"][RUNS] for r in reports} == clients.starts
     assert len(reports) == len(clients.starts) > 0
     left = [

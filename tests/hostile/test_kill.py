@@ -19,13 +19,20 @@ STRIKES = [
     ("fdatasync", "EIO", 3),
     ("pwrite64", "ENOSPC", 29),
 ]
+EVERY = [(call, error, 1) for call, error, _ in STRIKES]
 LONG = [
-    ("fsync", "EIO", 1),
-    ("fdatasync", "EIO", 1),
     ("pwrite64", "", 1),
     ("pwrite64", "ENOSPC", 1),
     ("ftruncate", "EIO", 1),
 ]
+
+
+@pytest.fixture(
+    params=[STRIKES, pytest.param(EVERY, marks=pytest.mark.soak)], ids=["some", "every"]
+)
+def strikes(request):
+    """Where a command is struck; the long form leaves no call out."""
+    return request.param
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def usage(status):
     return waiting + sum(sum(b["outcomes"].values()) for b in status["bundles"])
 
 
-def strike_all(host, arguments, check, strikes=STRIKES):
+def strike_all(host, arguments, check, strikes):
     host.keep()
     for call, error, step in strikes:
         for _ in host.each(call, error, step, *arguments):
@@ -51,7 +58,7 @@ def strike_all(host, arguments, check, strikes=STRIKES):
     assert host.struck >= 8
 
 
-def test_collect_killed_or_refused_by_the_disk_takes_over_a_file_whole_or_not_at_all(host):
+def test_collect_killed_or_refused_by_the_disk_takes_over_a_file_whole_or_not_at_all(host, strikes):
     site = host.site
     path = site.root / "usage.jsonl"
     path.write_text("".join(json.dumps(report(n, n)) + "\n" for n in range(5)))
@@ -60,10 +67,12 @@ def test_collect_killed_or_refused_by_the_disk_takes_over_a_file_whole_or_not_at
     def check(*, done=False):
         assert usage(site.status()) in ((5,) if done else (0, 5))
 
-    strike_all(host, ("collect", "--home", site.isolated, path), check)
+    strike_all(host, ("collect", "--home", site.isolated, path), check, strikes)
 
 
-def test_export_killed_or_refused_by_the_disk_leaves_no_half_bundle_and_loses_no_record(host):
+def test_export_killed_or_refused_by_the_disk_leaves_no_half_bundle_and_loses_no_record(
+    host, strikes
+):
     site = host.site
     site.collect([report(n, n) for n in range(5)])
     made = []
@@ -83,7 +92,7 @@ def test_export_killed_or_refused_by_the_disk_leaves_no_half_bundle_and_loses_no
         if done:
             assert len(list(site.stick.glob("*.airgap"))) == 1
 
-    strike_all(host, ("export", "--home", site.isolated, "--to", site.stick), check)
+    strike_all(host, ("export", "--home", site.isolated, "--to", site.stick), check, strikes)
 
 
 @pytest.fixture
@@ -98,7 +107,7 @@ def confirmed(site):
     return site.status()["confirmed"].get("usage_report", {"records": 0})["records"]
 
 
-def test_receipt_apply_killed_or_refused_by_the_disk_confirms_all_or_nothing(answered):
+def test_receipt_apply_killed_or_refused_by_the_disk_confirms_all_or_nothing(answered, strikes):
     host, site = answered, answered.site
 
     def check(*, done=False):
@@ -108,10 +117,10 @@ def test_receipt_apply_killed_or_refused_by_the_disk_confirms_all_or_nothing(ans
         if done:
             assert len(list((site.isolated / "receipts").iterdir())) == 1
 
-    strike_all(host, ("receipt", "apply", "--home", site.isolated, site.stick), check)
+    strike_all(host, ("receipt", "apply", "--home", site.isolated, site.stick), check, strikes)
 
 
-def test_prune_killed_or_refused_by_the_disk_keeps_every_total_and_id(answered):
+def test_prune_killed_or_refused_by_the_disk_keeps_every_total_and_id(answered, strikes):
     host, site = answered, answered.site
     site.apply()
     path = site.root / "usage.jsonl"
@@ -126,7 +135,7 @@ def test_prune_killed_or_refused_by_the_disk_keeps_every_total_and_id(answered):
 
     strike_all(
         host, ("outbox", "prune", "--home", site.isolated, "--older-than", "0s"), check,
-        [s for s in STRIKES if s[0] != "rename" and s[0] != "link"],
+        [s for s in strikes if s[0] != "rename" and s[0] != "link"],
     )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """Doctor's probe: what it sends, and what it says of each way in which a host is not there."""
 
-import ipaddress
 import json
 import socket
 import ssl
@@ -10,14 +9,16 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 
+import authorities
 import pytest
 import sandbox
+from authorities import HERE, HOUR
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from servers import always, answer, reset, serving, silence, tunnel
 from support import Site, run
 
@@ -25,7 +26,6 @@ from airgap import __version__
 from airgap import home as homes
 
 NOW = datetime.now(UTC)
-HOUR = timedelta(hours=1)
 needs_offline = pytest.mark.skipif(bool(sandbox.no_namespace()), reason=str(sandbox.no_namespace()))
 
 
@@ -58,31 +58,7 @@ def the(said: dict, name: str) -> dict:
 # ---- certificates as sites have them
 
 
-def certificate(name, key, issuer, signer, *, ca=False, start=-HOUR, end=HOUR, names=()):
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer or subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW + start)
-        .not_valid_after(NOW + end)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .add_extension(
-            x509.KeyUsage(True, False, False, False, False, ca, ca, False, False), critical=True
-        )
-    )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return builder.sign(signer, hashes.SHA256())
-
-
-HERE = (x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("beacon.invalid"))
+certificate = partial(authorities.certificate, now=NOW)
 ENDS = {
     "good": {"names": HERE},
     "named otherwise": {"names": (x509.DNSName("elsewhere.invalid"),)},

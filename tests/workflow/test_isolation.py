@@ -28,7 +28,7 @@ try:
 finally:
     # Not "socket" itself: jsonschema-rs imports email.utils, which does. That nothing is opened is
     # shown below by the system calls.
-    bad = {"ssl", "_ssl", "http.client", "http.server", "pycurl", "urllib.request", "asyncio"}
+    bad = {"ssl", "_ssl", "http.client", "http.server", "pycurl", "httpx", "urllib.request", "asyncio"}
     loaded = sorted(bad & sys.modules.keys())
     if loaded:
         sys.stderr.write(f"LOADED {loaded}\\n")

@@ -116,7 +116,7 @@ def test_the_public_names_load_nothing_before_they_are_used():
         "import sys, airgap; before = set(sys.modules); airgap.__version__;"
         "assert not {m for m in sys.modules if m.startswith('airgap.')}, sys.modules;"
         "airgap.IsolatedHost; assert 'airgap.replay' not in sys.modules;"
-        "assert not {'socket', 'ssl', 'http', 'pycurl'} & set(sys.modules)"
+        "assert not {'socket', 'ssl', 'http', 'pycurl', 'httpx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert set(airgap.__all__) == {"AirgapError", "IsolatedHost", "Workstation", "__version__"}

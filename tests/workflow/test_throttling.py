@@ -6,13 +6,15 @@ import threading
 import time
 
 from servers import always, answer, serving
-from support import LICENSE, report
+from support import LICENSE, REPOSITORY, report
 
 from airgap import catalog, timestamps
+from airgap.cli.import_ import command
 from airgap.collect.payloads import Rules, records_of
 from airgap.credentials import Keyring
 from airgap.records import record_id
 from airgap.replay.delivery import Delivery, Pace, Surroundings
+from airgap.replay.importing import Sending
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
 from airgap.replay.requests import Routes
@@ -66,7 +68,7 @@ def deliver(folder, url, count, **pace):
             Keyring.of([("license", LICENSE)]),
             Routes({"beacon": url, "api": url}, {}),
             transport,
-            Pace(first_wait=0.02, attempts=50, **pace),
+            Pace(attempts=1000, **{"first_wait": 0.02, **pace}),
             around,
             lambda _: None,
         ).run()
@@ -81,7 +83,9 @@ def test_the_limit_finds_the_capacity_of_a_beacon_that_refuses(tmp_path):
         folder.mkdir()
         beacon = Crowded(3, status=status)
         with serving(beacon) as server:
-            done, states = deliver(folder, server.url, 150, in_flight=16, rate=1e5)
+            done, states = deliver(
+                folder, server.url, 150, in_flight=16, rate=1e5, first_wait=1e-4, longest_wait=1e-3
+            )
         assert states == {"usage_report": {"delivered": 150}}
         assert done.stop == ""
         assert (beacon.served, beacon.refused) == (150, done.busy)
@@ -113,3 +117,13 @@ def test_import_says_how_many_were_in_flight_and_how_many_came_back(exported):
 def test_a_rate_that_is_no_number_is_refused(exported):
     for value in ("0", "nan", "-1", "fast"):
         exported.import_("http://127.0.0.1:9", "--rate", value, code=2)
+
+
+def test_the_polite_default_is_what_the_operating_page_says():
+    defaults = {option.name: option.default for option in command.params}
+    assert (defaults["rate"], defaults["in_flight"]) == (50, 8)
+    for one in (Sending(), Pace()):
+        assert (one.rate, one.in_flight) == (50, 8)
+    page = (REPOSITORY / "airgap" / "README.md").read_text()
+    assert "at most 50 requests per second (`--rate`)" in page
+    assert "at most eight in flight (`--in-flight`)" in page
