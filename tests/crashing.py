@@ -232,7 +232,7 @@ class Scenario:
                 if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                     return {}  # killed before there were tables
                 found = connection.execute(
-                    "SELECT payload, id, kind, state, attempts, doubted FROM record"
+                    "SELECT payload, id, kind, state, attempts, doubted FROM record_state"
                 )
                 return {
                     identity(codec.decode_own(payload)): Row(identifier.hex(), *rest)

@@ -439,5 +439,5 @@ class Hosts:
         return side.database.connection.execute(statement).fetchall()
 
     def states(self) -> dict[str, str]:
-        rows = self.rows(self.ledger, "SELECT id, state FROM record ORDER BY number")
+        rows = self.rows(self.ledger, "SELECT id, state FROM record_state ORDER BY number")
         return {identifier.hex(): state for identifier, state in rows}

@@ -79,6 +79,35 @@ CREATE TABLE event (
 ) STRICT;
 CREATE INDEX event_by_record ON event (record);
 """
+_EVENT_3 = """
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    record INTEGER NOT NULL REFERENCES record,
+    at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT
+) STRICT;
+CREATE INDEX event_by_record ON event (record);
+"""
+_COUNTS = """
+CREATE TABLE bundle_kind (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    kind TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    fresh INTEGER NOT NULL,
+    PRIMARY KEY (bundle, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX bundle_conflict ON bundle_record (bundle) WHERE conflict IS NOT NULL;
+CREATE TABLE delivered_bundle (
+    bundle INTEGER NOT NULL REFERENCES bundle,
+    digest TEXT,
+    digest_with_answers TEXT,
+    first_start INTEGER,
+    last_start INTEGER,
+    PRIMARY KEY (bundle)
+) STRICT;
+"""
 _BUNDLE_RECORD = """
 CREATE TABLE bundle_record (
     bundle INTEGER NOT NULL REFERENCES bundle,
@@ -120,8 +149,17 @@ LAYOUTS: dict[str, tuple[int, int, str]] = {
         _BUNDLE_2_OF_A_KIND + _KNOWN_WINDOW + _RECORD + _EVENT + _BUNDLE_RECORD_WITH_CONFLICT
         + _BUNDLE_BY_RECORD + _RECEIPT,
     ),
+    "3, with states beside payloads": (
+        *(3, _ALED),
+        _BUNDLE_2_OF_A_KIND + _KNOWN_WINDOW + _RECORD + _EVENT_3 + _BUNDLE_RECORD_WITH_CONFLICT
+        + _BUNDLE_BY_RECORD + _RECEIPT + _COUNTS,
+    ),
 }  # fmt: skip
 """Per name: the layout's number, the application's, and the statements."""
+
+
+HELD_BY = {"record": "record_state"}
+"""Where today's ledger has what was in a table."""
 
 
 def columns(path: Path) -> dict[str, set[tuple[object, ...]]]:
@@ -146,7 +184,9 @@ def make_old(path: Path, name: str) -> None:
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("ATTACH ? AS today", (str(path),))
         for table, there in columns(old).items():
-            if table.startswith(("sqlite_", "record_by", "event_by", "bundle_by")):
+            if table.startswith(
+                ("sqlite_", "record_by", "event_by", "bundle_by", "bundle_conflict")
+            ):
                 continue
             names = {str(column[0]) for column in there}
             wanted = ", ".join(sorted(names))
@@ -156,7 +196,7 @@ def make_old(path: Path, name: str) -> None:
                 "strftime('%Y-%m-%dT%H:%M:%SZ', created / 1000000, 'unixepoch')",
             )  # fmt: skip
             connection.execute(
-                f"INSERT INTO {table} ({wanted}) SELECT {taken} FROM today.{table} ORDER BY 1"
+                f"INSERT INTO {table} ({wanted}) SELECT {taken} FROM today.{HELD_BY.get(table, table)} ORDER BY 1"
             )
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -103,7 +103,7 @@ class Crowd(Scenario):
             return {}
         with psycopg.connect(self.server.url) as connection:
             found = connection.execute(
-                "SELECT payload, id, kind, state, attempts, doubted FROM airgap_ledger.record"
+                "SELECT payload, id, kind, state, attempts, doubted FROM airgap_ledger.record_state"
             )
             return {
                 identity(codec.decode_own(payload)): Row(identifier.hex(), *rest)
@@ -113,7 +113,8 @@ class Crowd(Scenario):
     def senders(self) -> set[int]:
         """Return the numbers of the runs that sent something."""
         found = self.server.execute(
-            "SELECT DISTINCT claimed_by FROM airgap_ledger.record WHERE claimed_by IS NOT NULL"
+            "SELECT claimed_by FROM airgap_ledger.open_record WHERE claimed_by IS NOT NULL"
+            " UNION SELECT claimed_by FROM airgap_ledger.delivered_record WHERE claimed_by IS NOT NULL"
         )
         return set(map(int, found.split()))
 

@@ -28,7 +28,11 @@ _MOMENTS = {
     "workstation": (
         "SELECT max(imported_at) FROM bundle",
         "SELECT max(created_at) FROM receipt",
-        "SELECT max(changed_at) FROM record WHERE number > (SELECT max(number) FROM record) - 10000",
+        "SELECT max(changed_at) FROM open_record",
+        (
+            "SELECT max(changed_at) FROM"
+            " (SELECT changed_at FROM delivered_record ORDER BY record DESC LIMIT 10000)"
+        ),
     ),
 }
 

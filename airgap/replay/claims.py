@@ -17,18 +17,19 @@ from airgap.text import plural
 
 SCOPE = (
     "EXISTS (SELECT 1 FROM bundle_record b JOIN scope s ON s.bundle = b.bundle"
-    " WHERE b.record = record.number)"
+    " WHERE b.record = o.record)"
 )
-_ENTRY = "number, id, kind, dialect, credential, occurrence, payload, attempts, doubted"
+_ENTRY = "o.record, r.id, r.kind, r.dialect, r.credential, r.occurrence, r.payload, o.attempts, o.doubted"
 _CUT_OFF = "the run was cut off after sending began"
 _POLL = 0.2
 _SPACE = int.from_bytes(b"agld")
 """First half of the numbers of advisory locks on runs (PostgreSQL manual, section 13.3.5)."""
-_ALIVE = (
+ALIVE = (
     "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
     f" AND classid::bigint = {_SPACE}"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+"""Numbers of the runs whose sessions are there."""
 
 
 class Alone:
@@ -59,6 +60,11 @@ class Alone:
         """What else is set of a record that is to wait again, for whoever comes."""
         return ""
 
+    @property
+    def carried(self) -> str:
+        """A further column that a record keeps when it is delivered, or nothing."""
+        return ""
+
     def page(self, kind: str, last: int, limit: int) -> list[tuple[Any, ...]]:
         """Return the scope's next waiting records of a kind that this run may send, oldest first.
 
@@ -68,8 +74,10 @@ class Alone:
             limit: at most so many.
         """
         return self._database.connection.execute(
-            f"SELECT {_ENTRY} FROM record WHERE state = 'waiting' AND kind = ? AND number > ?"
-            f" AND {SCOPE} ORDER BY number LIMIT {limit}",
+            # In this order, which SQLite takes the word for; a server chooses by itself.
+            f"SELECT {_ENTRY} FROM open_record o CROSS JOIN record r WHERE r.number = o.record"
+            f" AND o.state = 'waiting' AND o.kind = ? AND o.record > ? AND {SCOPE}"
+            f" ORDER BY o.record LIMIT {limit}",
             (kind, last),
         ).fetchall()
 
@@ -116,18 +124,18 @@ class Alone:
         marks = ", ".join("?" * len(told))
         now = timestamps.to_text(self._clock())
         connection.execute(
-            "INSERT INTO event (record, at, state, detail) SELECT number, CAST(? AS TEXT), CASE WHEN"
+            "INSERT INTO event (record, at, state, detail) SELECT record, CAST(? AS TEXT), CASE WHEN"
             f" kind IN ({marks}) THEN 'waiting' ELSE 'in_doubt' END, CAST(? AS TEXT)"
-            f" FROM record WHERE state = 'sending'{only}",
+            f" FROM open_record WHERE state = 'sending'{only}",
             (now, *told, _CUT_OFF, *values),
         )
         connection.execute(
-            "UPDATE record SET state = 'waiting', doubted = 1, detail = ?, changed_at = ?"
+            "UPDATE open_record SET state = 'waiting', doubted = 1, detail = ?, changed_at = ?"
             f" WHERE state = 'sending' AND kind IN ({marks}){only}",
             (_CUT_OFF, now, *told, *values),
         )
         return connection.execute(
-            "UPDATE record SET state = 'in_doubt', doubted = 1, detail = ?, changed_at = ?"
+            "UPDATE open_record SET state = 'in_doubt', doubted = 1, detail = ?, changed_at = ?"
             f" WHERE state = 'sending'{only}",
             (_CUT_OFF, now, *values),
         ).rowcount
@@ -161,6 +169,11 @@ class Sharing(Alone):
         """That no run has claimed it."""
         return ", claimed_by = NULL"
 
+    @property
+    def carried(self) -> str:
+        """Which run sent it."""
+        return ", claimed_by"
+
     def page(self, kind: str, last: int, limit: int) -> list[tuple[Any, ...]]:
         """Claim records; what another run locks or holds at this moment is its own."""
         if self._dry:
@@ -172,11 +185,11 @@ class Sharing(Alone):
             connection.execute("SELECT set_config('enable_mergejoin', 'off', true)")
             # As a CTE, since a subquery may be run more than once, and then takes more than its limit.
             rows = connection.execute(
-                "WITH page AS (SELECT number FROM record"
-                " WHERE state = 'waiting' AND claimed_by IS NULL AND kind = ? AND number > ?"
-                f" AND {SCOPE} ORDER BY number LIMIT {limit} FOR UPDATE SKIP LOCKED)"
-                " UPDATE record SET claimed_by = ? FROM page WHERE record.number = page.number"
-                f" RETURNING record.{_ENTRY}",
+                "WITH page AS (SELECT o.record FROM open_record o"
+                " WHERE o.state = 'waiting' AND o.claimed_by IS NULL AND o.kind = ? AND o.record > ?"
+                f" AND {SCOPE} ORDER BY o.record LIMIT {limit} FOR UPDATE SKIP LOCKED)"
+                " UPDATE open_record o SET claimed_by = ? FROM page JOIN record r"
+                f" ON r.number = page.record WHERE o.record = page.record RETURNING {_ENTRY}",
                 (kind, last, number),
             ).fetchall()
         return sorted(rows)
@@ -201,8 +214,8 @@ class Sharing(Alone):
     def has_cut_off(self) -> bool | None:
         """Tell whether a record is being sent by no run that is alive."""
         statement = (
-            "SELECT 1 FROM record WHERE state = 'sending'"
-            f" AND (claimed_by IS NULL OR claimed_by NOT IN ({_ALIVE})) LIMIT 1"
+            "SELECT 1 FROM open_record WHERE state = 'sending'"
+            f" AND (claimed_by IS NULL OR claimed_by NOT IN ({ALIVE})) LIMIT 1"
         )
         # Twice: locks are those of this moment, and rows may be older by as much as it takes to end a run.
         return all(
@@ -242,7 +255,7 @@ class Sharing(Alone):
         """Let others have what this run claimed and did not send."""
         if self._number is not None:
             self._database.connection.execute(
-                "UPDATE record SET claimed_by = NULL WHERE state = 'waiting' AND claimed_by = ?",
+                "UPDATE open_record SET claimed_by = NULL WHERE state = 'waiting' AND claimed_by = ?",
                 (self._number,),
             )
 
@@ -269,12 +282,12 @@ class Sharing(Alone):
 
     def _finish(self, connection: Connection, number: int) -> None:
         connection.execute(
-            "UPDATE record SET claimed_by = NULL WHERE state = 'waiting' AND claimed_by = ?",
+            "UPDATE open_record SET claimed_by = NULL WHERE state = 'waiting' AND claimed_by = ?",
             (number,),
         )
         # One that broke off with requests in flight is not over until these are settled.
         connection.execute(
-            "UPDATE run SET ended_at = ? WHERE number = ? AND NOT EXISTS (SELECT 1 FROM record"
+            "UPDATE run SET ended_at = ? WHERE number = ? AND NOT EXISTS (SELECT 1 FROM open_record"
             " WHERE state = 'sending' AND claimed_by = ?)",
             (timestamps.to_text(self._clock()), number, number),
         )
@@ -286,8 +299,8 @@ class Sharing(Alone):
         meanwhile, and only until a look changes nothing.
         """
         [left] = self._database.connection.execute(
-            "SELECT count(*) FROM record WHERE state = 'waiting' AND claimed_by IS NULL"
-            f" AND kind IN ({', '.join('?' * len(kinds))}) AND {SCOPE}",
+            "SELECT count(*) FROM open_record o WHERE o.state = 'waiting' AND o.claimed_by IS NULL"
+            f" AND o.kind IN ({', '.join('?' * len(kinds))}) AND {SCOPE}",
             list(kinds),
         ).fetchone()
         more = left > 0 and left != self._left and self._has_company()
@@ -306,9 +319,9 @@ class Sharing(Alone):
     def _elsewhere(self, kinds: Sequence[str]) -> tuple[int, str] | None:
         """Return how many of the scope's records other runs have in hand, and whose these are."""
         rows = self._database.connection.execute(
-            "SELECT claimed_by, count(*) FROM record WHERE claimed_by IS NOT NULL"
-            " AND state IN ('waiting', 'sending') AND claimed_by <> ?"
-            f" AND kind IN ({', '.join('?' * len(kinds))}) AND {SCOPE} GROUP BY claimed_by",
+            "SELECT o.claimed_by, count(*) FROM open_record o WHERE o.claimed_by IS NOT NULL"
+            " AND o.state IN ('waiting', 'sending') AND o.claimed_by <> ?"
+            f" AND o.kind IN ({', '.join('?' * len(kinds))}) AND {SCOPE} GROUP BY o.claimed_by",
             (self._number or 0, *kinds),
         ).fetchall()
         if not rows:

@@ -1,16 +1,14 @@
 """How many records are in which state, without a look at those that are delivered.
 
 A ledger keeps every record for good, so nearly all of a large one are delivered. How many a bundle
-brought is stored when it comes, and what is not delivered is found by an index. The rest is delivered.
+brought is stored when it comes, and what is not delivered is in a table of its own. The rest is delivered.
 """
 
 from airgap.database import Connection
 
-OPEN = "('waiting', 'sending', 'dead', 'in_doubt')"
-"""Every state but ``delivered``."""
 SOURCE = (
     "(SELECT x.source FROM bundle_record y JOIN bundle x ON x.number = y.bundle"
-    " WHERE y.record = r.number LIMIT 1)"
+    " WHERE y.record = o.record LIMIT 1)"
 )
 """Whose a record is; the source is part of its id, so every bundle of it says the same."""
 _FIRST = (
@@ -26,6 +24,7 @@ _CONFLICTS = (
     "SELECT x.source, r.kind, count(*) FROM bundle_record b JOIN bundle x ON x.number = b.bundle"
     " JOIN record r ON r.number = b.record WHERE b.conflict IS NOT NULL"
 )
+_STATE = "CASE WHEN d.record IS NULL THEN o.state ELSE 'delivered' END"
 _SCOPED = "SELECT bundle FROM scope"
 _ALL_ITS_OWN = (
     "SELECT d.bundle FROM delivered_bundle d WHERE NOT EXISTS (SELECT 1 FROM bundle_kind k"
@@ -51,8 +50,7 @@ def everything(connection: Connection) -> Counts:
     ):
         found[source, kind] = {"delivered": int(count)}
     for source, kind, state, count in connection.execute(
-        f"SELECT {SOURCE} AS source, r.kind, r.state, count(*) FROM record r WHERE r.state IN {OPEN}"
-        " GROUP BY 1, 2, 3"
+        f"SELECT {SOURCE} AS source, o.kind, o.state, count(*) FROM open_record o GROUP BY 1, 2, 3"
     ):
         states = found[source, kind]
         states[state] = count
@@ -69,7 +67,7 @@ def by_kind(connection: Connection) -> dict[str, dict[str, int]]:
     ):
         found[kind] = {"delivered": int(count)}
     for kind, state, count in connection.execute(
-        f"SELECT kind, state, count(*) FROM record WHERE state IN {OPEN} GROUP BY kind, state"
+        "SELECT kind, state, count(*) FROM open_record GROUP BY kind, state"
     ):
         found[kind][state] = count
         found[kind]["delivered"] -= count
@@ -90,10 +88,11 @@ def of_scope(connection: Connection) -> Counts:
     first = _FIRST.format(f" AND e.bundle IN ({_SCOPED})")
     for source, kind, state, count in connection.execute(
         # In this order: SQLite would else begin with every record of every bundle.
-        "SELECT x.source, r.kind, r.state, count(*) FROM scope s CROSS JOIN bundle x"
-        " CROSS JOIN bundle_record b CROSS JOIN record r WHERE x.number = s.bundle"
+        f"SELECT x.source, r.kind, {_STATE} AS state, count(*) FROM scope s CROSS JOIN bundle x"
+        " CROSS JOIN bundle_record b CROSS JOIN record r LEFT JOIN open_record o ON o.record = b.record"
+        " LEFT JOIN delivered_record d ON d.record = b.record WHERE x.number = s.bundle"
         " AND b.bundle = s.bundle AND r.number = b.record"
-        f" AND s.bundle NOT IN ({_ALL_ITS_OWN}) AND {first} GROUP BY x.source, r.kind, r.state"
+        f" AND s.bundle NOT IN ({_ALL_ITS_OWN}) AND {first} GROUP BY 1, 2, 3"
     ):
         states = found.setdefault((source, kind), {})
         states[state] = states.get(state, 0) + count
@@ -126,8 +125,8 @@ def per_bundle(connection: Connection) -> dict[int, dict[str, int]]:
     for number, state, count in [
         *conflicts,
         *connection.execute(
-            "SELECT b.bundle, r.state, count(*) FROM record r JOIN bundle_record b ON b.record = r.number"
-            f" WHERE r.state IN {OPEN} AND b.conflict IS NULL GROUP BY b.bundle, r.state"
+            "SELECT b.bundle, o.state, count(*) FROM open_record o JOIN bundle_record b"
+            " ON b.record = o.record WHERE b.conflict IS NULL GROUP BY b.bundle, o.state"
         ),
     ]:
         states = found[number]

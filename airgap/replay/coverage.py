@@ -48,7 +48,7 @@ def _windows(ledger: Ledger, bundle: LedgerBundle) -> Iterator[tuple[str, str, W
     """Yield kind, mark and window of each record of a bundle that has one."""
     rows = ledger.database.stream(
         "SELECT r.kind, CASE WHEN b.conflict IS NULL THEN r.state ELSE 'dead' END,"
-        " coalesce(b.conflict, r.payload) FROM bundle_record b JOIN record r ON r.number = b.record"
+        " coalesce(b.conflict, r.payload) FROM bundle_record b JOIN record_state r ON r.number = b.record"
         " WHERE b.bundle = ?",
         (bundle.number,),
     )

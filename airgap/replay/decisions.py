@@ -8,6 +8,7 @@ from airgap.bundle import codec
 from airgap.catalog import JsonObject
 from airgap.credentials import redact
 from airgap.errors import UsageError
+from airgap.replay import steps
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import State
 
@@ -15,16 +16,24 @@ Choice = Literal["waiting", "delivered"]
 
 _SOURCE = (
     "(SELECT min(x.source) FROM bundle x JOIN bundle_record y ON y.bundle = x.number"
-    " WHERE y.record = r.number)"
+    " WHERE y.record = o.record)"
+)
+
+_DELIVER = (
+    "INSERT INTO delivered_record (record, attempts, doubted, status, detail, answer, changed_at{carried})"
+    " SELECT record, attempts, doubted, status, CAST(? AS TEXT), answer, CAST(? AS TEXT){carried}"
+    " FROM open_record WHERE record BETWEEN ? AND ?"
 )
 
 
 def unsettled(ledger: Ledger, state: State, limit: int) -> list[dict[str, Any]]:
     """Return records in a state, for people: id, kind, source, status, detail, since when."""
+    delivered = state == "delivered"
     rows = ledger.database.connection.execute(
-        f"SELECT r.id, r.kind, {_SOURCE}, r.status, r.detail, r.changed_at"
-        " FROM record r WHERE r.state = ? ORDER BY r.number LIMIT ?",
-        (state, limit),
+        f"SELECT r.id, r.kind, {_SOURCE}, o.status, o.detail, o.changed_at"
+        f" FROM {'delivered_record' if delivered else 'open_record'} o CROSS JOIN record r"
+        f" WHERE r.number = o.record{'' if delivered else ' AND o.state = ?'} ORDER BY o.record LIMIT ?",
+        (limit,) if delivered else (state, limit),
     )
     found = rows.fetchall()
     if state == "dead":
@@ -62,7 +71,7 @@ def show(ledger: Ledger, identifier: bytes) -> JsonObject:
     connection = ledger.database.connection
     row = connection.execute(
         "SELECT number, kind, dialect, credential, occurrence, payload, state, attempts, doubted,"
-        " status, detail, answer, changed_at FROM record WHERE id = ?",
+        " status, detail, answer, changed_at FROM record_state WHERE id = ?",
         (identifier,),
     ).fetchone()
     bundles = connection.execute(
@@ -123,25 +132,37 @@ def decide(
     # Where the ledger is shared, two people may decide at once: each record is decided by one of them.
     with ledger.database.turn("decide"), ledger.database.transaction() as connection:
         found = connection.execute(
-            f"UPDATE record SET state = ?, detail = ?, changed_at = ?{ledger.claims.freed}"
-            f" WHERE state IN ({marks}) AND id BETWEEN ? AND ? RETURNING number, id",
-            (choice, detail, now, *states, *_range(prefix)),
+            "SELECT o.record, r.id FROM open_record o CROSS JOIN record r WHERE r.number = o.record"
+            f" AND o.state IN ({marks}) AND r.id BETWEEN ? AND ? ORDER BY o.record",
+            (*states, *_range(prefix)),
         ).fetchall()
         if prefix and len(found) > 1:
             raise UsageError(
                 "several records' ids begin so", found=prefix, hint="give more digits of the id"
             )
+        runs = steps.runs(row[0] for row in found)
+        decided = [(detail, now, *run) for run in runs]
+        if choice == "delivered":
+            connection.executemany(_DELIVER.format(carried=ledger.claims.carried), decided)
+            connection.executemany(steps.CLOSE, runs)
+        else:
+            connection.executemany(
+                "UPDATE open_record SET state = 'waiting', detail = ?, changed_at = ?"
+                f"{ledger.claims.freed} WHERE record BETWEEN ? AND ?",
+                decided,
+            )
         connection.executemany(
             "INSERT INTO event (record, at, state, detail) VALUES (?, ?, ?, ?)",
             [(row[0], now, choice, detail) for row in found],
         )
-    return [row[1].hex() for row in sorted(found)]
+    return [row[1].hex() for row in found]
 
 
 def dead_letters(ledger: Ledger) -> Iterator[JsonObject]:
     """Yield every dead letter as ``show`` returns it, oldest first."""
     rows = ledger.database.connection.execute(
-        "SELECT id FROM record WHERE state = 'dead' ORDER BY number"
+        "SELECT r.id FROM open_record o CROSS JOIN record r WHERE r.number = o.record"
+        " AND o.state = 'dead' ORDER BY o.record"
     ).fetchall()
     for (identifier,) in rows:
         yield show(ledger, identifier)

@@ -215,13 +215,11 @@ class Ledger:
         if not settled and not sending:
             return
         now = timestamps.to_text(self.clock())
-        changes, events = steps.changes(settled, now)
+        changes = steps.changes(settled, now)
         leaving = [(now, first, last) for first, last in steps.runs(sending)]
         with self.database.transaction() as connection:
-            if changes:
-                connection.executemany(steps.SETTLE, changes)
-            if events:
-                connection.executemany(steps.EVENT, events)
+            for statement, values in changes:
+                connection.executemany(statement.format(carried=self.claims.carried), values)
             if not leaving:
                 return
             send = f"{steps.SEND}{self.claims.held}"
@@ -275,7 +273,7 @@ class Ledger:
         totals = Totals()
         rows = self.database.stream(
             "SELECT r.kind, coalesce(b.conflict, r.payload) FROM bundle_record b"
-            " JOIN record r ON r.number = b.record WHERE b.bundle = ?"
+            " JOIN record_state r ON r.number = b.record WHERE b.bundle = ?"
             f" AND (CAST(? AS TEXT) IS NULL OR {_STATE} = ?)",
             (bundle.number, state, state),
         )
@@ -289,8 +287,8 @@ class Ledger:
         if self._connection.execute(seen, (bundle.number,)).fetchone() is not None:
             return True
         row = self._connection.execute(
-            "SELECT 1 FROM bundle_record b JOIN record r ON r.number = b.record"
-            f" WHERE b.bundle = ? AND {_STATE} != 'delivered' LIMIT 1",
+            "SELECT 1 FROM bundle_record b LEFT JOIN delivered_record d ON d.record = b.record"
+            " WHERE b.bundle = ? AND (b.conflict IS NOT NULL OR d.record IS NULL) LIMIT 1",
             (bundle.number,),
         ).fetchone()
         return row is None
@@ -299,7 +297,7 @@ class Ledger:
         """Yield one map per record of a bundle (``schemas/outcome.schema.json``), in order."""
         rows = self.database.stream(
             f"SELECT r.id, {_STATE}, r.status, r.changed_at, r.detail, r.answer, b.conflict IS NOT NULL"
-            " FROM bundle_record b JOIN record r ON r.number = b.record"
+            " FROM bundle_record b JOIN record_state r ON r.number = b.record"
             " WHERE b.bundle = ? ORDER BY b.record",
             (bundle.number,),
         )
@@ -333,15 +331,16 @@ class Ledger:
         That is what waits, and in a shared ledger what another run is sending meanwhile.
         """
         rows = self._connection.execute(
-            "SELECT DISTINCT credential FROM record WHERE state IN ('waiting', 'sending')"
-            f" AND {SCOPE} ORDER BY 1"
+            "SELECT DISTINCT r.credential FROM open_record o JOIN record r ON r.number = o.record"
+            f" WHERE o.state IN ('waiting', 'sending') AND {SCOPE} ORDER BY 1"
         )
         return [row[0] for row in rows]
 
     def forms_waiting(self) -> list[tuple[str, str, str]]:
         """Return kind, dialect and credential of the scope's waiting records, each once."""
         return self._connection.execute(
-            f"SELECT DISTINCT kind, dialect, credential FROM record WHERE state = 'waiting' AND {SCOPE}"
+            "SELECT DISTINCT r.kind, r.dialect, r.credential FROM open_record o"
+            f" JOIN record r ON r.number = o.record WHERE o.state = 'waiting' AND {SCOPE}"
         ).fetchall()
 
     def last_receipt(self, bundle: LedgerBundle) -> LastReceipt | None:
@@ -404,12 +403,12 @@ class Ledger:
         connection = self._connection
         ids = [identifier for identifier, _ in page]
         marks = ", ".join("?" * len(ids))
-        found = connection.execute(f"SELECT id FROM record WHERE id IN ({marks})", ids)
-        there = {bytes(row[0]) for row in found}
+        found = connection.execute(f"SELECT id, number FROM record WHERE id IN ({marks})", ids)
+        there = {bytes(identifier): number for identifier, number in found}
         connection.executemany(
             "INSERT INTO record"
-            " (id, kind, dialect, credential, occurrence, payload, state, changed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?) ON CONFLICT (id) DO NOTHING",
+            " (id, kind, dialect, credential, occurrence, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             [
                 (
                     identifier,
@@ -418,7 +417,6 @@ class Ledger:
                     record.credential,
                     record.occurrence,
                     codec.encode(record.payload),
-                    now,
                 )
                 for identifier, record in page
                 if identifier not in there
@@ -435,7 +433,13 @@ class Ledger:
                 where=name,
                 hint="nothing was taken over; the exporter that made this is broken",
             )
-        return there
+        known = set(there.values())
+        connection.executemany(
+            "INSERT INTO open_record (record, kind, state, changed_at)"
+            " SELECT number, kind, 'waiting', CAST(? AS TEXT) FROM record WHERE number BETWEEN ? AND ?",
+            [(now, *run) for run in steps.runs(n for (n,) in linked if n not in known)],
+        )
+        return set(there)
 
     def _twice(self, ids: Sequence[bytes], linked: Sequence[tuple[int]]) -> bytes:
         """Return which of a page's ids came twice: in the page, or in one before."""

@@ -11,7 +11,7 @@ from airgap.windows import Covered, Declaration, Timeline, micros
 State = Literal["waiting", "sending", "delivered", "dead", "in_doubt"]
 SETTLED_OUTCOMES = ("delivered", "dead", "in_doubt", "waiting")
 
-LAYOUTS = (1, 2, 3)
+LAYOUTS = (1, 2, 3, 4)
 """Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
 VERSION = LAYOUTS[-1]
 APPLICATION = "aled"
@@ -52,6 +52,54 @@ brought. ``delivered_bundle``: that it was seen to be delivered as a whole, whic
 over its outcomes as receipts have it, without answers or with them; and, in microseconds since 1970, when
 the first and the last window of its records start.
 """
+RECORD = """\
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY,
+    id BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    dialect TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    occurrence INTEGER NOT NULL,
+    payload BLOB NOT NULL
+) STRICT"""
+RECORD_BY_ID = "CREATE UNIQUE INDEX record_by_id ON record (id)"
+STATES = """\
+CREATE TABLE open_record (
+    record INTEGER NOT NULL PRIMARY KEY REFERENCES record,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'dead', 'in_doubt')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    doubted INTEGER NOT NULL DEFAULT 0,
+    status INTEGER,
+    detail TEXT,
+    answer TEXT,
+    changed_at TEXT NOT NULL
+) STRICT;
+CREATE TABLE delivered_record (
+    record INTEGER NOT NULL PRIMARY KEY,
+    attempts INTEGER NOT NULL,
+    doubted INTEGER NOT NULL,
+    status INTEGER,
+    detail TEXT,
+    answer TEXT,
+    changed_at TEXT NOT NULL
+) STRICT"""
+"""What became of records, apart from their payloads: each is in one of the two tables.
+
+A record's state changes three times at least, and a row is written as a whole. Nearly all of a large
+ledger is delivered, so what is not is found by its being in a small table, without an index. The second
+refers to nothing, since its rows come out of the first, and in PostgreSQL each reference locks a row.
+"""
+RECORD_STATE = """\
+CREATE VIEW record_state AS
+    SELECT r.number, r.id, r.kind, r.dialect, r.credential, r.occurrence, r.payload,
+        CASE WHEN d.record IS NULL THEN o.state ELSE 'delivered' END AS state,
+        coalesce(d.attempts, o.attempts) AS attempts, coalesce(d.doubted, o.doubted) AS doubted,
+        coalesce(d.status, o.status) AS status, coalesce(d.detail, o.detail) AS detail,
+        coalesce(d.answer, o.answer) AS answer, coalesce(d.changed_at, o.changed_at) AS changed_at
+    FROM record r LEFT JOIN delivered_record d ON d.record = r.number
+    LEFT JOIN open_record o ON o.record = r.number"""
+"""Both tables, for who looks at single records."""
 LAYOUT = f"""
 CREATE TABLE bundle (
     number INTEGER PRIMARY KEY,
@@ -76,23 +124,10 @@ CREATE TABLE known_window (
     windows BLOB NOT NULL,
     PRIMARY KEY (source, kind, credential)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE record (
-    number INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    dialect TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    occurrence INTEGER NOT NULL,
-    payload BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'delivered', 'dead', 'in_doubt')),
-    attempts INTEGER NOT NULL DEFAULT 0,
-    doubted INTEGER NOT NULL DEFAULT 0,
-    status INTEGER,
-    detail TEXT,
-    answer TEXT,
-    changed_at TEXT NOT NULL
-) STRICT;
-CREATE INDEX record_by_state ON record (state, kind, number);
+{RECORD};
+{RECORD_BY_ID};
+{STATES};
+{RECORD_STATE};
 {EVENT};
 CREATE TABLE bundle_record (
     bundle INTEGER NOT NULL REFERENCES bundle,

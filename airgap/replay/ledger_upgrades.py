@@ -4,9 +4,11 @@
 2  events; what bundles cover, when they were made, and times without usage; known windows; conflicts.
    Layout 2 grew while nothing was released, so its last tables and columns may be missing in one.
 3  events have numbers; what a bundle holds, and that it is delivered, is known without its records.
+4  what became of a record is in tables of its own, beside its payload.
 
 What a layout has as columns and an older one had not is taken from the records, which a ledger keeps
-for good. Tables of records are never copied: with many millions that would take long, and twice the room.
+for good. Layout 4 is the only one for which these are copied, since a file gives up columns in no other
+way: that takes a minute for ten million records, and their room once more, which is used again later.
 """
 
 import sqlite3
@@ -19,7 +21,7 @@ from airgap.catalog import Catalog
 from airgap.database import Upgrade
 from airgap.records import Record, note_window
 from airgap.replay import counts
-from airgap.replay.ledger_layout import COUNTS, EVENT
+from airgap.replay.ledger_layout import COUNTS, EVENT, RECORD, RECORD_BY_ID, RECORD_STATE, STATES
 from airgap.windows import Timeline, to_json
 
 _BUNDLE_2 = """
@@ -60,6 +62,16 @@ CREATE TABLE known_window (
 ) STRICT, WITHOUT ROWID
 """
 
+_FACTS = "attempts, doubted, status, detail, answer, changed_at"
+FILL_OPEN = (
+    f"INSERT INTO open_record (record, kind, state, {_FACTS})"
+    f" SELECT number, kind, state, {_FACTS} FROM record WHERE state <> 'delivered' ORDER BY number"
+)
+FILL_DELIVERED = (
+    f"INSERT INTO delivered_record (record, {_FACTS})"
+    f" SELECT number, {_FACTS} FROM record WHERE state = 'delivered' ORDER BY number"
+)
+
 
 def upgrades(catalog: Catalog) -> Mapping[int, Upgrade]:
     """Return what makes the next layout of each older one.
@@ -67,7 +79,11 @@ def upgrades(catalog: Catalog) -> Mapping[int, Upgrade]:
     Args:
         catalog: the kinds, which say where a record's window is.
     """
-    return {1: partial(_second, catalog=catalog), 2: partial(_third, catalog=catalog)}
+    return {
+        1: partial(_second, catalog=catalog),
+        2: partial(_third, catalog=catalog),
+        3: _fourth,
+    }
 
 
 def _second(connection: sqlite3.Connection, catalog: Catalog) -> None:
@@ -108,6 +124,22 @@ def _third(connection: sqlite3.Connection, catalog: Catalog) -> None:
     connection.execute("DROP TABLE older_event")
     _run(connection, COUNTS)
     connection.execute(counts.NOTE.format(where="1 = 1"))
+
+
+def _fourth(connection: sqlite3.Connection) -> None:
+    _run(connection, STATES)
+    connection.execute(FILL_OPEN)
+    connection.execute(FILL_DELIVERED)
+    # What refers to the table goes by its name, so the new one takes that over and not the old one leaves it.
+    _run(connection, RECORD.replace("TABLE record", "TABLE newer_record"))
+    connection.execute(
+        "INSERT INTO newer_record SELECT number, id, kind, dialect, credential, occurrence, payload"
+        " FROM record ORDER BY number"
+    )
+    connection.execute("DROP TABLE record")
+    connection.execute("ALTER TABLE newer_record RENAME TO record")
+    _run(connection, RECORD_BY_ID)
+    _run(connection, RECORD_STATE)
 
 
 def _fill_known_windows(connection: sqlite3.Connection, catalog: Catalog) -> None:

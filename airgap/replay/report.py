@@ -29,7 +29,7 @@ _LINES = (
     " ELSE r.state END,"
     " CASE WHEN b.conflict IS NULL THEN r.status END, r.changed_at,"
     " b.conflict IS NULL AND coalesce(r.detail, '') LIKE 'decided by hand%'"
-    " FROM bundle_record b JOIN record r ON r.number = b.record WHERE b.bundle = ?"
+    " FROM bundle_record b JOIN record_state r ON r.number = b.record WHERE b.bundle = ?"
     " AND (b.conflict IS NOT NULL OR NOT EXISTS (SELECT 1 FROM bundle_record e"
     " WHERE e.record = b.record AND e.bundle < b.bundle)) ORDER BY b.record"
 )

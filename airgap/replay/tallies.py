@@ -10,7 +10,7 @@ from airgap.replay.ledger import Ledger
 
 _SCOPED = (
     " AND EXISTS (SELECT 1 FROM bundle_record b JOIN scope s ON s.bundle = b.bundle"
-    " WHERE b.record = r.number)"
+    " WHERE b.record = o.record)"
 )
 CUT_OFF = "the run was cut off after sending began"
 CONFLICT = "another content came under this id before; neither sent nor counted"
@@ -40,10 +40,11 @@ def undelivered(
     """
     chosen = dialects or {}
     rows = ledger.database.stream(
-        f"SELECT r.id, {SOURCE}, r.kind, r.dialect, r.state, r.status, r.detail, r.payload"
-        f" FROM record r WHERE r.state IN ({', '.join('?' * len(states))})"
-        " AND (r.state != 'waiting' OR r.detail IS NOT NULL)"
-        f"{_SCOPED if scoped else ''} ORDER BY r.number",
+        f"SELECT r.id, {SOURCE}, r.kind, r.dialect, o.state, o.status, o.detail, r.payload"
+        " FROM open_record o CROSS JOIN record r WHERE r.number = o.record"
+        f" AND o.state IN ({', '.join('?' * len(states))})"
+        " AND (o.state != 'waiting' OR o.detail IS NOT NULL)"
+        f"{_SCOPED if scoped else ''} ORDER BY o.record",
         tuple(states),
     )
     for identifier, source, kind, dialect, state, status, detail, payload in rows:

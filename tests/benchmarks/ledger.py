@@ -57,10 +57,11 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = "2026-01-01T00:00:00Z"
 CREDENTIAL = fingerprint("license", LICENSE)
 EXPORTED = 10_000
-_COLUMNS = (
-    "(number, id, kind, dialect, credential, occurrence, payload, state, attempts, doubted, status,"
-    " detail, answer, changed_at)"
-)
+_COLUMNS = {
+    "record": "(number, id, kind, dialect, credential, occurrence, payload)",
+    "open_record": "(record, kind, state, attempts, doubted, status, changed_at)",
+    "delivered_record": "(record, attempts, doubted, status, changed_at)",
+}
 _FROM, _TO = b"2025-01-01T00:00:00Z", b"2025-01-01T00:00:01Z"
 
 
@@ -94,19 +95,23 @@ def filling(count: int, *, seen: bool) -> Iterator[tuple[str, list[tuple[Any, ..
             at = START + timedelta(minutes=first + offset)
             payload = template.replace(_FROM, timestamps.to_text(at).encode())
             payload = payload.replace(_TO, timestamps.to_text(at + timedelta(minutes=1)).encode())
-            left = bundle == 1 and offset < 400
-            state = ("dead" if offset % 2 else "in_doubt") if left else "delivered"
             records.append(
                 (number, sha256(b"r%d" % number).digest()[:16], "usage_report", "documents", CREDENTIAL,
-                 0, payload, state, 1, 0, 204, None, None, NOW)
+                 0, payload)
             )  # fmt: skip
         yield "record", records
+        left = 400 if bundle == 1 else 0
+        states = ["dead" if offset % 2 else "in_doubt" for offset in range(left)]
+        open_ = zip(numbers[:left], states, strict=True)
+        yield "open_record", [(n, "usage_report", state, 1, 0, 204, NOW) for n, state in open_]
+        yield "delivered_record", [(n, 1, 0, 204, NOW) for n in numbers[left:]]
+        states += ["delivered"] * (size - left)
         yield "bundle_record", [(bundle, number, None) for number in numbers]
         yield "bundle_kind", [(bundle, "usage_report", size, size)]
         digest = sha256()
-        for row in records:
+        for row, state in zip(records, states, strict=True):
             said = f'{{"answer": null, "at": "{NOW}", "detail": null, "id": "{row[1].hex()}",'
-            digest.update(f'{said} "outcome": "{row[7]}", "status": 204}}\n'.encode())
+            digest.update(f'{said} "outcome": "{state}", "status": 204}}\n'.encode())
         name = receipt_name(source, sequence)
         if seen and bundle > 1:
             bounds = (window[0][0], window[0][1] - MINUTE)
@@ -137,11 +142,13 @@ def fill(ledger: Ledger, count: int, receipts: Path, *, seen: bool = False) -> N
             for table, rows in part:
                 if table == "receipt":
                     (receipts / rows[0][3]).touch()
+                columns = _COLUMNS.get(table, "")
+                if not rows:
+                    continue
                 if raw is None:
                     marks = ", ".join("?" * len(rows[0]))
-                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+                    connection.executemany(f"INSERT INTO {table} {columns} VALUES ({marks})", rows)
                     continue
-                columns = _COLUMNS if table == "record" else ""
                 with raw.cursor().copy(f"COPY {table} {columns} FROM STDIN") as copy:
                     for row in rows:
                         copy.write_row(row)
@@ -235,11 +242,21 @@ def measured(ledger: Ledger, site: Site) -> dict[str, float]:
     found["import: deliver it"] = (sent - sending) * 1000
     found["import: receipt and summary"] = (ended - sent) * 1000
     with ledger.database.transaction() as connection:
-        connection.execute(f"UPDATE record SET state = 'waiting'{ledger.claims.freed} WHERE number > (SELECT max(number) FROM record) - ?", (EXPORTED,))  # fmt: skip
+        connection.execute(
+            "INSERT INTO open_record (record, kind, state, changed_at) SELECT number, kind, 'waiting', ?"
+            " FROM record JOIN delivered_record ON record = number WHERE number > (SELECT max(number) FROM record) - ?", (NOW, EXPORTED)
+        )  # fmt: skip
+        connection.execute(
+            "DELETE FROM delivered_record WHERE record IN (SELECT record FROM open_record)"
+        )
     ledger.set_scope(ledger.bundles(SOURCE))
     noted("a page of what waits", lambda: next(ledger.waiting("usage_report")))
     with ledger.database.transaction() as connection:
-        connection.execute("UPDATE record SET state = 'delivered' WHERE state = 'waiting'")
+        connection.execute(
+            "INSERT INTO delivered_record (record, attempts, doubted, changed_at)"
+            " SELECT record, attempts, doubted, changed_at FROM open_record WHERE state = 'waiting'"
+        )
+        connection.execute("DELETE FROM open_record WHERE state = 'waiting'")
     noted("import --resume, nothing left, first", lambda: run([], resume=True))
     noted("import --resume, nothing left", lambda: run([], resume=True))
     noted("status", lambda: looked(ledger))

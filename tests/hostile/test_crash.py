@@ -206,10 +206,13 @@ def test_the_checks_themselves_see_a_second_report_and_a_lost_record(world):
         scenario.finish()
         ledger = scenario.site.workstation / "ledger.sqlite"
         for change in (
-            "UPDATE record SET state = 'waiting'",
-            "UPDATE record SET state = 'sending'",
-            "UPDATE record SET state = 'dead'",
-            "UPDATE record SET attempts = 0",
+            *(
+                "INSERT INTO open_record (record, kind, state, attempts, changed_at)"
+                f" SELECT number, kind, '{state}', attempts, changed_at FROM record_state;"
+                " DELETE FROM delivered_record"
+                for state in ("waiting", "sending", "dead")
+            ),
+            "UPDATE delivered_record SET attempts = 0",
             "DELETE FROM bundle_record; DELETE FROM record WHERE number = 1",
         ):
             before = ledger.read_bytes()

@@ -188,7 +188,7 @@ def test_what_was_cut_off_is_doubt_and_is_never_decided_unseen(site):
     with serving(always(answer(503))) as server:
         site.import_(server.url, "--attempts", "1", code=7)
     with closing(sqlite3.connect(site.workstation / "ledger.sqlite")) as connection:
-        connection.execute("UPDATE record SET state = 'sending' WHERE number < 3")
+        connection.execute("UPDATE open_record SET state = 'sending' WHERE record < 3")
         connection.commit()
     check(site.workstation, code=6)
     listed = run("ledger", "list", "--home", site.workstation).output

@@ -118,7 +118,7 @@ def test_about_to_send_is_on_disk_before_the_request_leaves(ledger, tmp_path):
     class Peeking(World):
         def send(self, request):
             other = sqlite3.connect(tmp_path / "ledger.sqlite")
-            self.states_at_send.append(other.execute("SELECT state FROM record").fetchall())
+            self.states_at_send.append(other.execute("SELECT state FROM record_state").fetchall())
             other.close()
             return super().send(request)
 
@@ -363,7 +363,7 @@ def test_a_record_that_is_in_a_bundle_twice_is_named_wherever_the_second_one_is(
 def test_numbers_that_follow_each_other_are_one_change_and_a_hole_is_left_out(ledger):
     load(ledger, {"license": LICENSE, "trace_transactions": [transaction(n) for n in range(9)]})
     ledger.step([], [9, 1, 2, 3, 7, 5])
-    sending = "SELECT number FROM record WHERE state = 'sending' ORDER BY number"
+    sending = "SELECT record FROM open_record WHERE state = 'sending' ORDER BY record"
     assert ledger._connection.execute(sending).fetchall() == [(n,) for n in (1, 2, 3, 5, 7, 9)]
     with pytest.raises(DamagedError):
         ledger.step([Settled((1, 2, 3), "delivered", 200)], [4, 5])
@@ -372,12 +372,12 @@ def test_numbers_that_follow_each_other_are_one_change_and_a_hole_is_left_out(le
          Settled((5, 9), "delivered", 200)],
         [4, 6],
     )  # fmt: skip
-    rows = ledger._connection.execute("SELECT state, doubted, attempts FROM record ORDER BY number")
+    rows = ledger._connection.execute("SELECT state FROM record_state ORDER BY number")
     assert [row[0] for row in rows] == [
         "delivered", "in_doubt", "delivered", "sending", "delivered", "sending", "sending",
         "waiting", "delivered",
     ]  # fmt: skip
-    doubted = "SELECT number, attempts FROM record WHERE doubted = 1"
+    doubted = "SELECT number, attempts FROM record_state WHERE doubted = 1"
     assert ledger._connection.execute(doubted).fetchall() == [(2, 1)]
 
 

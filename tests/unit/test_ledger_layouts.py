@@ -73,8 +73,8 @@ def kept(tmp_path_factory):
         site.import_(server.url, "--in-flight", "1", code=6)
     # A run was cut off while it sent one.
     with closing(sqlite3.connect(ledger_of(site))) as connection:
-        last = "(SELECT max(number) FROM record WHERE state = 'waiting')"
-        connection.execute(f"UPDATE record SET state = 'sending' WHERE number = {last}")
+        last = "(SELECT max(record) FROM open_record WHERE state = 'waiting')"
+        connection.execute(f"UPDATE open_record SET state = 'sending' WHERE record = {last}")
         connection.commit()
     return site
 
@@ -102,7 +102,7 @@ def test_a_ledger_of_an_older_layout_is_brought_up_to_date_and_says_the_same(liv
     found = told(site, "doctor", code=None)["findings"]
     [layout] = [f for f in found if f["id"] == "database.layout"]
     assert layout["state"] == "ok"
-    assert "made 3 at next use" in layout["found"]
+    assert "made 4 at next use" in layout["found"]
     assert (told(site, "status"), told(site, "report")) == before
     shown = told(site, "ledger", "show", doubt["id"])["history"]
     assert shown == ([] if name.startswith("1") else history)

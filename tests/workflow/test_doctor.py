@@ -338,13 +338,13 @@ def test_deep_finds_an_index_that_parts_from_its_table(copy):
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA writable_schema = ON")
     connection.execute(
-        "UPDATE sqlite_schema SET sql = replace(sql, '(state, kind, number)', '(kind, state, number)')"
-        " WHERE name = 'record_by_state'"
+        "UPDATE sqlite_schema SET sql = replace(sql, '(record)', '(conflict)')"
+        " WHERE name = 'bundle_by_record'"
     )
     connection.close()
     doctor(copy.workstation)
     told = the(doctor(copy.workstation, "--deep", code=5), "database.intact", "wrong")
-    assert "record_by_state" in told["found"]
+    assert "bundle_by_record" in told["found"]
 
 
 @needs_root

@@ -203,7 +203,7 @@ def test_a_decision_while_another_importer_runs_touches_nothing_that_it_has_in_h
 
     def sending():
         return postgres.execute(
-            "SELECT encode(id, 'hex') FROM airgap_ledger.record WHERE state = 'sending'"
+            "SELECT encode(id, 'hex') FROM airgap_ledger.record_state WHERE state = 'sending'"
         )
 
     with serving(reply) as server:
@@ -438,7 +438,7 @@ def test_a_layout_to_come_and_tables_that_are_gone_are_refused(exported, postgre
     postgres.execute("UPDATE airgap_ledger.layout SET version = 99")
     with pytest.raises(UsageError, match="another version"):
         SharedDatabase(postgres.url)
-    postgres.execute("UPDATE airgap_ledger.layout SET version = 3")
+    postgres.execute("UPDATE airgap_ledger.layout SET version = 4")
     postgres.execute("DROP TABLE airgap_ledger.receipt")
     with ledger_at(postgres.url) as ledger, pytest.raises(DamagedError, match="not as airgap made"):
         ledger.receipt_names()
@@ -449,7 +449,7 @@ def test_both_ledgers_have_the_same_tables_and_columns(tmp_path, postgres):
     SharedDatabase(postgres.url).close()
     rows = postgres.execute(
         "SELECT table_name, column_name, is_nullable FROM information_schema.columns"
-        " WHERE table_schema = 'airgap_ledger' ORDER BY 1, ordinal_position"
+        " WHERE table_schema = 'airgap_ledger' AND table_name <> 'record_state' ORDER BY 1, ordinal_position"
     )
     there = [tuple(row.split("|")) for row in rows.splitlines()]
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection:
@@ -463,8 +463,8 @@ def test_both_ledgers_have_the_same_tables_and_columns(tmp_path, postgres):
         ]
     own = [row for row in there if row not in here]
     assert [row for row in here if row not in there] == []
-    assert {row[0] for row in own} == {"run", "layout", "record"}
-    assert [row[1] for row in own if row[0] == "record"] == ["claimed_by"]
+    assert {row[0] for row in own} == {"run", "layout", "open_record", "delivered_record"}
+    assert {row[1] for row in own if row[0].endswith("_record")} == {"claimed_by"}
     assert not any(" STRICT" in statement or "BLOB" in statement for statement in layout())
 
 
@@ -589,12 +589,12 @@ def test_an_older_layout_is_brought_up_to_date_once_however_many_open_it(postgre
     from airgap.replay import shared
 
     SharedDatabase(postgres.url).close()
-    monkeypatch.setattr(shared, "VERSION", 5)
+    monkeypatch.setattr(shared, "VERSION", 6)
     upgrades = {
-        3: "ALTER TABLE receipt ADD COLUMN a TEXT;\nALTER TABLE receipt ADD COLUMN b TEXT",
-        4: "UPDATE layout SET version = 7 WHERE false;\nALTER TABLE receipt DROP COLUMN a",
+        4: ["ALTER TABLE receipt ADD COLUMN a TEXT", "ALTER TABLE receipt ADD COLUMN b TEXT"],
+        5: ["UPDATE layout SET version = 8 WHERE false", "ALTER TABLE receipt DROP COLUMN a"],
     }
-    monkeypatch.setattr(shared, "UPGRADES", upgrades)
+    monkeypatch.setattr(shared, "upgrades", lambda: upgrades)
     barrier = threading.Barrier(3)
 
     def opened(_):
@@ -603,13 +603,12 @@ def test_an_older_layout_is_brought_up_to_date_once_however_many_open_it(postgre
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(opened, range(3)))
-    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "5"
+    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "6"
     # One that fails changes nothing.
-    monkeypatch.setattr(shared, "VERSION", 7)
-    monkeypatch.setattr(
-        shared, "UPGRADES", {5: "ALTER TABLE receipt DROP COLUMN b", 6: "DROP TABLE nothing"}
-    )
+    monkeypatch.setattr(shared, "VERSION", 8)
+    failing = {6: ["ALTER TABLE receipt DROP COLUMN b"], 7: ["DROP TABLE nothing"]}
+    monkeypatch.setattr(shared, "upgrades", lambda: failing)
     with pytest.raises(DamagedError):
         SharedDatabase(postgres.url)
-    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "5"
+    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == "6"
     postgres.execute("SELECT b FROM airgap_ledger.receipt")
