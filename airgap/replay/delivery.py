@@ -96,6 +96,8 @@ class _Flight:
     batch: Batch
     attempt: int
     left: float
+    in_flight: int
+    full: bool
 
 
 class Delivery:
@@ -185,10 +187,12 @@ class Delivery:
                     break
             self._commit(ready)
             now = self._around.monotonic()
+            in_flight = len(self._flying) + len(ready)
+            full = in_flight >= self._throttle.limit
             for batch, attempt, request in ready:
                 number = self._report.requests
                 self._report.requests += 1
-                self._flying[number] = _Flight(batch, attempt, now)
+                self._flying[number] = _Flight(batch, attempt, now, in_flight, full)
                 self._transport.begin(number, request)
             if self._flying:
                 self._land(self._patience(more=following is not None))
@@ -251,7 +255,12 @@ class Delivery:
         alike = (flight.batch.kind.name, len(flight.batch.entries).bit_length())
         seconds = now - flight.left
         self._throttle.answered(
-            number, seconds, alike, in_flight=len(self._flying), departed=departed
+            number,
+            seconds,
+            alike,
+            in_flight=flight.in_flight,
+            full=flight.full,
+            departed=departed,
         )
 
     def _patience(self, *, more: bool) -> float:

@@ -61,7 +61,14 @@ class Throttle:
         return int(self._limit)
 
     def answered(
-        self, flight: int, seconds: float, alike: Hashable, *, in_flight: int, departed: int
+        self,
+        flight: int,
+        seconds: float,
+        alike: Hashable,
+        *,
+        in_flight: int,
+        full: bool,
+        departed: int,
     ) -> None:
         """Take in that a request was answered, whatever the answer says of its records.
 
@@ -69,8 +76,8 @@ class Throttle:
             flight: its number; each that leaves has one more than the one before.
             seconds: how long it took.
             alike: names requests that take equally long, so that they are held against each other.
-            in_flight: how many were in flight, this one included. Below the limit nothing is
-                learned about more.
+            in_flight: how many were in flight when it had left, this one included.
+            full: whether these were as many as might be; otherwise nothing is learned about more.
             departed: the number that the next one will have.
         """
         times = self._times.get(alike)
@@ -85,7 +92,7 @@ class Throttle:
             self._change(self._limit - 1, departed)
         elif stretch > _HOLDS:
             self._doubling = False
-        elif in_flight >= self.limit:
+        elif full:
             step = 1.0 if self._doubling else 1 / self._limit
             self._limit = min(self._limit + step, float(self._ceiling))
 

@@ -300,6 +300,20 @@ def test_several_requests_are_in_flight_and_no_more_than_allowed(ledger):
     assert states(ledger) == {"delivered": 20}
 
 
+def test_answers_that_come_together_let_the_limit_grow_as_those_do_that_come_one_by_one(ledger):
+    load(ledger, *(report(n, n % 24) for n in range(70)))
+
+    class Bunches(World):
+        def landed(self, seconds):
+            windows.append(len(self.flying))
+            landed, self.flying = self.flying, []
+            return landed
+
+    windows = []
+    deliver(ledger, Bunches(), in_flight=32, rate=1000.0)
+    assert windows == [2, 4, 8, 16, 32, 8]
+
+
 def test_what_a_run_left_in_sending_is_in_doubt_or_sent_again_by_kind(ledger):
     load(ledger, report(1), {"license": LICENSE, "trace_transactions": [transaction(1)]})
     numbers = [

@@ -22,7 +22,8 @@ def round_of(throttle, departed, seconds=0.1, *, refused=0):
                 departed + position,
                 seconds,
                 "alike",
-                in_flight=window - position if position else window,
+                in_flight=window,
+                full=True,
                 departed=departed + window,
             )
     return departed + window
@@ -33,7 +34,12 @@ def full_rounds(throttle, rounds, departed=0, seconds=0.1):
     for _ in range(rounds):
         for _ in range(throttle.limit):
             throttle.answered(
-                departed, seconds, "alike", in_flight=throttle.limit, departed=departed + 1
+                departed,
+                seconds,
+                "alike",
+                in_flight=throttle.limit,
+                full=True,
+                departed=departed + 1,
             )
             departed += 1
     return departed
@@ -73,7 +79,7 @@ def test_a_burst_of_refusals_halves_once():
 def test_an_idle_line_teaches_nothing_about_more():
     throttle = Throttle(64)
     for number in range(100):
-        throttle.answered(number, 0.1, "alike", in_flight=1, departed=number + 1)
+        throttle.answered(number, 0.1, "alike", in_flight=1, full=False, departed=number + 1)
     assert throttle.limit == 2
 
 
@@ -99,12 +105,21 @@ def test_large_requests_are_not_held_against_small_ones():
     throttle = Throttle(32)
     for departed in range(200):
         alike, seconds = (("one", 0.05), ("many", 2.0))[departed % 2]
-        throttle.answered(departed, seconds, alike, in_flight=throttle.limit, departed=departed + 1)
+        throttle.answered(
+            departed,
+            seconds,
+            alike,
+            in_flight=throttle.limit,
+            full=True,
+            departed=departed + 1,
+        )
     assert throttle.limit == 32
 
 
 EVENTS = st.lists(
-    st.tuples(st.booleans(), st.floats(0, 1000), st.integers(0, 80), st.integers(1, 64)),
+    st.tuples(
+        st.booleans(), st.floats(0, 1000), st.integers(0, 80), st.integers(1, 64), st.booleans()
+    ),
     max_size=300,
 )
 
@@ -112,13 +127,15 @@ EVENTS = st.lists(
 @given(st.integers(1, 64), EVENTS)
 def test_whatever_comes_the_limit_stays_between_one_and_the_ceiling(ceiling, events):
     throttle = Throttle(ceiling)
-    for departed, (refused, seconds, behind, in_flight) in enumerate(events):
+    for departed, (refused, seconds, behind, in_flight, full) in enumerate(events):
         before, flight = throttle.limit, max(0, departed - behind)
         if refused:
             throttle.refused(flight, departed=departed)
             assert throttle.limit <= before
         else:
-            throttle.answered(flight, seconds, "alike", in_flight=in_flight, departed=departed)
+            throttle.answered(
+                flight, seconds, "alike", in_flight=in_flight, full=full, departed=departed
+            )
             assert throttle.limit <= before + 1
         assert 1 <= throttle.limit <= ceiling
 
@@ -151,7 +168,12 @@ def simulate(capacity: int, ceiling: int, requests: int, *, queues: bool) -> tup
             served += 1
             busy_time += 0.1
             throttle.answered(
-                number, now - left, "alike", in_flight=len(events) + 1, departed=departed
+                number,
+                now - left,
+                "alike",
+                in_flight=len(events) + 1,
+                full=True,
+                departed=departed,
             )
     return throttle.limit, refused, busy_time / now
 
