@@ -34,7 +34,7 @@ from airgap.bundle.reader import OpenFile
 from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.catalog import Catalog, JsonObject
 from airgap.contents import SIGNED_SO, Contents
-from airgap.errors import DamagedError, InputRefusedError
+from airgap.errors import DamagedError, InputRefusedError, TrustError
 from airgap.records import Record, Totals, check_record, record_id
 from airgap.trust import approvals as approving
 from airgap.trust.approvals import Approval, Reviews
@@ -309,6 +309,20 @@ def verify_receipt(
         )
     _check_numbers(manifest, where=name)
     return VerifiedReceipt(_SEAL, file, manifest, signers, catalog)
+
+
+def counts(stream: BinaryIO, *, name: str, trust: TrustStore, catalog: Catalog) -> bool:
+    """Tell whether a file's signatures count (steps 1 to 5); of its contents this says nothing.
+
+    Raises:
+        DamagedError: it is damaged.
+        InputRefusedError: manifest or header break their schema.
+    """
+    try:
+        _verify_manifest(stream, name, None, trust, catalog)
+    except TrustError:
+        return False
+    return True
 
 
 def _check_numbers(manifest: JsonObject, *, where: str) -> None:

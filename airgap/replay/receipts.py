@@ -181,11 +181,21 @@ class _Draft:
         return None
 
     def _there(self, folder: Path, digest: str) -> Path | None:
-        """Return a receipt of this home that says what the newest one says, if that has the digest."""
+        """Return a receipt of this home that says what the newest one says, if that has the digest.
+
+        One that is signed by a key that was revoked since says nothing to whoever knows of it.
+        """
         for name in self.ledger.receipts_saying(self.bundle, digest):
-            if (folder / name).exists():
+            if (folder / name).exists() and self._counts(folder / name):
                 return folder / name
         return None
+
+    def _counts(self, path: Path) -> bool:
+        """Tell whether a receipt's signatures count; looked at only where a key was revoked."""
+        if all(key.revoked is None for key in self.trust.keys.values()):
+            return True
+        with path.open("rb") as stream:
+            return verify.counts(stream, name=path.name, trust=self.trust, catalog=self.catalog)
 
     def _manifest(
         self, number: int, last: LastReceipt | None, outcomes: dict[str, int]

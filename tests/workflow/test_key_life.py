@@ -195,6 +195,33 @@ def test_a_key_can_be_revoked_from_a_time_on(site: Site, beacon):
     assert "signed by a revoked key" in site.import_(beacon.url, code=4).output
 
 
+def test_receipts_of_a_revoked_importers_key_are_made_anew_with_the_next_one(site: Site, beacon):
+    days(site, 1)
+    site.import_(beacon.url)
+    run("key", "generate", "--home", site.workstation, "--name", "next", "--no-passphrase")
+    for home in (site.isolated, site.workstation):
+        run(
+            "trust",
+            "revoke",
+            "--home",
+            home,
+            site.importer.public.fingerprint[:9],
+            "--reason",
+            "laptop lost",
+        )
+    path = site.workstation / "keys" / "next.pub"
+    run("trust", "add", "--home", site.isolated, path, "--role", "importer")
+    assert "signed by a revoked key" in site.apply(code=4).output
+    again = ("--key", "next")
+    said = site.import_(beacon.url, *again)
+    assert len(beacon.requests) == 1
+    assert "000001-r2.receipt" in said.output
+    # Once, and not at each import.
+    assert "r3" not in site.import_(beacon.url, *again).output
+    site.apply(code=None)
+    assert [b["confirmed"] for b in site.status()["bundles"]] == [True]
+
+
 @pytest.mark.parametrize("side", ["isolated", "workstation"])
 def test_a_key_that_ends_soon_is_said_ahead_of_time_and_an_ended_own_key_by_monitoring(
     site: Site, side: str, beacon
