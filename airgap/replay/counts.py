@@ -125,8 +125,9 @@ def per_bundle(connection: Connection) -> dict[int, dict[str, int]]:
     for number, state, count in [
         *conflicts,
         *connection.execute(
-            "SELECT b.bundle, o.state, count(*) FROM open_record o JOIN bundle_record b"
-            " ON b.record = o.record WHERE b.conflict IS NULL GROUP BY b.bundle, o.state"
+            # In this order, as in ``of_scope``.
+            "SELECT b.bundle, o.state, count(*) FROM open_record o CROSS JOIN bundle_record b"
+            " WHERE b.record = o.record AND b.conflict IS NULL GROUP BY b.bundle, o.state"
         ),
     ]:
         states = found[number]

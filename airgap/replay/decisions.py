@@ -128,12 +128,13 @@ def decide(
     words = "send again" if choice == "waiting" else "delivered"
     detail = redact(f"decided by hand ({words}): {reason}", ledger.catalog)
     now = timestamps.to_text(ledger.clock())
-    marks = ", ".join("?" * len(states))
+    marks, tables = ", ".join("?" * len(states)), ("record r", "open_record o")
     # Where the ledger is shared, two people may decide at once: each record is decided by one of them.
     with ledger.database.turn("decide"), ledger.database.transaction() as connection:
         found = connection.execute(
-            "SELECT o.record, r.id FROM open_record o CROSS JOIN record r WHERE r.number = o.record"
-            f" AND o.state IN ({marks}) AND r.id BETWEEN ? AND ? ORDER BY o.record",
+            # One by its id, or what is open: whichever has fewer to be looked through.
+            f"SELECT o.record, r.id FROM {' CROSS JOIN '.join(tables if prefix else reversed(tables))}"
+            f" WHERE r.number = o.record AND o.state IN ({marks}) AND r.id BETWEEN ? AND ? ORDER BY o.record",
             (*states, *_range(prefix)),
         ).fetchall()
         if prefix and len(found) > 1:

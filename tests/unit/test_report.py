@@ -18,7 +18,7 @@ from support import report, transaction
 from airgap import catalog, timestamps
 from airgap.bundle import codec
 from airgap.records import Record, Totals, record_id
-from airgap.replay import counts, delivered, report_csv, tallies
+from airgap.replay import counts, decisions, delivered, report_csv, tallies
 from airgap.replay import report as reports
 from airgap.replay.ledger import Ledger
 from airgap.replay.ledger_layout import LedgerBundle
@@ -166,6 +166,40 @@ def test_counts_that_look_at_no_delivered_record_are_those_of_a_look_at_every_on
             assert {number: found.get(number, {}) for number in everything} == alone
     finally:
         ledger.close()
+
+
+def test_what_people_look_at_every_day_reads_through_no_table_of_all_records():
+    """Nearly all records of a large ledger are delivered; SQLite's own plan says whether it begins with them."""
+    ledger = ledger_of([("bank-a", [])])
+    try:
+        connection, asked = ledger.database.connection, []
+        connection.set_trace_callback(asked.append)
+        tallies.by_source(ledger, scoped=False)
+        list(tallies.undelivered(ledger, ("dead", "in_doubt"), scoped=False))
+        reports.bundles(ledger)
+        ledger.states(scoped=False)
+        ledger.claims.recover()
+        next(ledger.waiting("usage_report"), None)
+        for state in ("dead", "in_doubt"):
+            decisions.unsettled(ledger, state, 10)
+        for digits in ("", "abcd"):
+            decisions.decide(ledger, digits, ("dead", "in_doubt"), "waiting", "asked")
+        connection.set_trace_callback(None)
+        steps = {
+            detail
+            for statement in asked
+            if statement.startswith(("SELECT", "UPDATE", "INSERT", "DELETE"))
+            for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        }
+    finally:
+        ledger.close()
+    assert any(step.startswith("SEARCH r USING INTEGER PRIMARY KEY") for step in steps)
+    whole = {step for step in steps if step.startswith("SCAN ")}
+    assert whole
+    # Only bundles, what is open, and records that came with another content.
+    small = {"o", "open_record", "k", "x", "s", "bundle_kind", "CONSTANT"}
+    named = {step.split()[1] for step in whole if "INDEX bundle_conflict" not in step}
+    assert named <= small
 
 
 def by_hand(ledger, outcome):
