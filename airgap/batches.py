@@ -4,25 +4,33 @@ What is new is put in as it comes. Only where something of a batch is known alre
 is looked at by itself: what is known and the same is counted as read, and whatever else there is goes
 the way of ``Collection.take``, one by one and in order. So numbers, rows and refusals are those that
 one by one would give, and a property test holds them to it.
+
+After many batches with nothing but new ones, their ids are set aside (``airgap.known_ids``). If one of them
+turns out to be known, all that was put in since is taken out and taken in again, with care.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import chain
 from sqlite3 import Connection
 from typing import Any
 
+from airgap import known_ids
+from airgap.bundle import codec
+from airgap.known_ids import KnownIds, insert
 from airgap.outbox import Outbox
-from airgap.records import RecordIds, Totals, counted_digest, lasting_of
-from airgap.sightings import Plain, Sighting
+from airgap.records import Record, RecordIds, Totals, counted_digest, lasting_of
+from airgap.sightings import Plain, Sighting, SourceRow
 from airgap.windows import Timeline
 
 SIZE = 1000
 """Sightings of a batch; as many names as a statement may have values."""
+CAREFUL = 20
+"""Batches of nothing but new ones, one after another, before ids are set aside."""
 _AT_ONCE = 50
 """Rows of one statement: each one that counts numbers up reads and writes where it stands."""
 _PUT = (
-    "INSERT OR IGNORE INTO record"
+    "INSERT INTO record"
     " (number, id, kind, dialect, credential, occurrence, payload, lasting, collected_at) VALUES "
 )
 _RECORD = "(?, ?, ?, ?, ?, 0, ?, ?, ?)"
@@ -30,6 +38,10 @@ _PUT_ROW = (
     "INSERT OR IGNORE INTO source_row (table_name, row_id, number, counted, backfill_id) VALUES "
 )
 _ROW = "(?, ?, ?, ?, ?)"
+_AGAIN = (
+    "CREATE TEMP TABLE again AS SELECT kind, dialect, credential, payload, table_name, row_id, backfill_id"
+    " FROM record LEFT JOIN source_row USING (number) WHERE number > ? ORDER BY number"
+)
 
 
 @dataclass(slots=True)
@@ -65,7 +77,15 @@ class Batches:
         collected: Collected,
         take: Callable[[Sighting], object],
     ) -> None:
+        self._outbox = outbox
         self._connection: Connection = outbox.database.connection
+        self._known = KnownIds(self._connection)
+        self._new_batches = 0
+        """Batches of nothing but new ones since there was something else."""
+        self._is_careful = False
+        """Whether no ids are set aside, whatever comes."""
+        self._begun: tuple[int, Totals, Totals, Timeline] | None = None
+        """Where ids began to be set aside: the last number, and what had been found; None: they are not."""
         self._now = now
         self._collected = collected
         self._take = take
@@ -84,27 +104,75 @@ class Batches:
         """
         self._waiting.append(one)
         if len(self._waiting) >= SIZE:
-            self.flush()
+            self._take_in()
 
     def flush(self) -> None:
-        """Take in what waits.
+        """Take in what waits, so that the outbox holds all that was added.
 
         Raises:
             InputRefusedError: as ``add``.
         """
+        self._take_in()
+        self._settle()
+
+    def _take_in(self) -> None:
         batch, self._waiting = self._waiting, []
         if not batch:
             return
         found = [(one, self._id(one)) for one in batch]
-        if self._pseudonyms or not self._put_all(found):
-            self._sort_out(found)
+        if self._begun and self._known.apart >= known_ids.MOST:
+            self._settle(go_on=True)
+        if not self._pseudonyms and self._put_all(found):
+            self._new_batches += 1
+            if self._new_batches >= CAREFUL and self._begun is None and not self._is_careful:
+                self._begin()
+            return
+        self._settle()
+        self._sort_out(found)
+
+    def _begin(self) -> None:
+        """Let ids be set aside from now on."""
+        found = self._collected
+        self._begun = (self._last(), *deepcopy((found.read, found.new, found.timeline)))
+
+    def _settle(self, *, go_on: bool = False) -> None:
+        """Put in the ids that are set aside, and look again where one was known.
+
+        Args:
+            go_on: whether ids are still set aside then.
+
+        Raises:
+            InputRefusedError: as ``add``.
+        """
+        begun, self._begun = self._begun, None
+        if begun is not None and self._known.apart and not self._known.join(begun[0]):
+            self._take_again(*begun)
+        elif begun is not None and go_on:
+            self._begin()
+        else:
+            self._new_batches = 0
+
+    def _take_again(self, last: int, read: Totals, new: Totals, timeline: Timeline) -> None:
+        """Take everything behind a number out of the outbox, and in again with care."""
+        found, execute = self._collected, self._connection.execute
+        found.read, found.new, found.timeline = read, new, timeline
+        execute(_AGAIN, (last,))
+        self._take_out(last)
+        self._is_careful = True
+        for name, dialect, credential, payload, *place in execute("SELECT * FROM temp.again"):
+            record = Record(name, dialect, credential, 0, codec.decode_own(payload))
+            row = None if place[0] is None else SourceRow(*place)
+            self.add(Plain.of(Sighting.of(record, row), self._outbox.catalog.kind(name)))
+        self._take_in()
+        execute("DROP TABLE temp.again")
 
     def _put_all(self, found: list[tuple[Plain, bytes]]) -> bool:
         """Put sightings in that are all new, or do nothing and return False."""
-        execute = self._connection.execute
-        last = self._first("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
-        rows = list(self._rows(found, last + 1))
-        done = self._insert(_PUT, _RECORD, rows) == len(found)
+        last = self._last()
+        ids = [identifier for _, identifier in found]
+        if not self._known.put(ids, last + 1, apart=self._begun is not None):
+            return False
+        insert(self._connection, _PUT, _RECORD, list(self._rows(found, last + 1)), _AT_ONCE)
         placed = [
             (
                 one.row.table,
@@ -116,27 +184,20 @@ class Batches:
             for number, (one, _) in enumerate(found, last + 1)
             if one.row is not None
         ]
-        if done and placed:
-            done = self._insert(_PUT_ROW, _ROW, placed) == len(placed)
-        if not done:
-            # Whatever went in is the newest that is there.
-            execute("DELETE FROM source_row WHERE number > ?", (last,))
-            execute("DELETE FROM record WHERE number > ?", (last,))
-            execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (last,))
+        if insert(self._connection, _PUT_ROW, _ROW, placed, _AT_ONCE) < len(placed):
+            self._known.take_back(ids, last)
+            self._take_out(last)
             return False
         self.put = True
         self._count([one for one, _ in found], new=True)
         return True
 
-    def _insert(self, statement: str, values: str, rows: Sequence[tuple[object, ...]]) -> int:
-        """Insert rows, and return how many went in."""
-        execute, put = self._connection.execute, 0
-        whole = statement + ",".join([values] * _AT_ONCE)
-        for first in range(0, len(rows), _AT_ONCE):
-            some = rows[first : first + _AT_ONCE]
-            text = whole if len(some) == _AT_ONCE else statement + ",".join([values] * len(some))
-            put += execute(text, tuple(chain.from_iterable(some))).rowcount
-        return put
+    def _take_out(self, last: int) -> None:
+        """Take out what went in behind a number, which is the newest that is there."""
+        execute = self._connection.execute
+        execute("DELETE FROM source_row WHERE number > ?", (last,))
+        execute("DELETE FROM record WHERE number > ?", (last,))
+        execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'record'", (last,))
 
     def _count(self, found: Sequence[Plain], *, new: bool) -> None:
         """Count what was read, and of what is new the windows."""
@@ -180,7 +241,9 @@ class Batches:
         known = {
             identifier: (number, lasting)
             for identifier, number, lasting in self._of(
-                "SELECT id, number, lasting FROM record WHERE id IN", ids
+                "SELECT k.id, k.number, lasting FROM known_id AS k JOIN record USING (number)"
+                " WHERE k.id IN",
+                ids,
             )
         }
         other = {
@@ -268,6 +331,9 @@ class Batches:
         if kind.identity is None:
             return self._ids.of_content(kind, one.dialect, one.credential, one.canonical)
         return self._ids.of_identity(kind, str(one.payload[kind.identity]))
+
+    def _last(self) -> int:
+        return self._first("SELECT seq FROM sqlite_sequence WHERE name = 'record'")
 
     def _first(self, statement: str) -> int:
         row = self._connection.execute(statement).fetchone()

@@ -199,6 +199,7 @@ class Collection:
             ),
         ).lastrowid
         assert number is not None
+        self._connection.execute("INSERT INTO known_id VALUES (?, ?)", (identifier, number))
         if sighting.pseudonymised or known_as != identifier:
             self._note_pseudonymised(known_as, number, sighting)
         return number
@@ -215,7 +216,7 @@ class Collection:
             identifier = self._id(record, kind, record.occurrence)
             held = self._connection.execute(
                 "SELECT number, EXISTS (SELECT 1 FROM pseudonymised AS p WHERE"
-                " p.number = record.number AND p.known_as != record.id) FROM record WHERE id = ?",
+                " p.number = k.number AND p.known_as != k.id) FROM known_id AS k WHERE id = ?",
                 (identifier,),
             ).fetchone()
             if held is None or not held[1]:
@@ -232,7 +233,7 @@ class Collection:
     def _number(self, known_as: bytes) -> int | None:
         """Return the number of the record that a source showed under this id, or None."""
         row = self._connection.execute(
-            "SELECT number FROM record WHERE id = ?"
+            "SELECT number FROM known_id WHERE id = ?"
             " UNION ALL SELECT number FROM pseudonymised WHERE known_as = ? LIMIT 1",
             (known_as, known_as),
         ).fetchone()
@@ -268,7 +269,7 @@ class Collection:
         if not self._batches.put:
             return False
         row = self._connection.execute(
-            "SELECT 1 FROM record WHERE id = ? AND number > ?", (identifier, self._before)
+            "SELECT 1 FROM known_id WHERE id = ? AND number > ?", (identifier, self._before)
         ).fetchone()
         return row is not None
 

@@ -19,14 +19,22 @@ from airgap.catalog import Catalog, JsonObject
 from airgap.coverage import Coverage
 from airgap.database import Database
 from airgap.errors import DamagedError
-from airgap.outbox_layout import APPLICATION, LAYOUT, SOURCES, TOLD_BY, VERSION, from_first
+from airgap.outbox_layout import (
+    APPLICATION,
+    LAYOUT,
+    SOURCES,
+    TOLD_BY,
+    VERSION,
+    from_first,
+    from_third,
+)
 from airgap.records import KindTotal, Record, Totals, note_window
 from airgap.text import printable
 from airgap.windows import Covered, Timeline, from_json, micros, to_json
 
 _BATCH = 1000
-_CACHE = 64 * 1024**2
-"""Most bytes of the file that are held in memory."""
+_CACHE = 32 * 1024**2
+"""Most bytes of the file that are held in memory, and most of what is set aside (``known_ids``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +97,14 @@ class Outbox:
             LAYOUT,
             VERSION,
             application=APPLICATION,
-            upgrades={1: partial(from_first, catalog=catalog), 2: SOURCES},
+            upgrades={1: partial(from_first, catalog=catalog), 2: SOURCES, 3: from_third},
             told_by=TOLD_BY,
         )
         self._connection = self.database.connection
-        # Ids come in no order: with the default of 2 MB each page of their index is read and written
-        # again and again.
-        self._connection.execute(f"PRAGMA cache_size = -{_CACHE // 1024}")
+        # Ids come in no order: with the default of 2 MB each page of theirs is read and written again and
+        # again.
+        for schema in ("main", "temp"):
+            self._connection.execute(f"PRAGMA {schema}.cache_size = -{_CACHE // 1024}")
 
     def close(self) -> None:
         """Close the file."""

@@ -3,6 +3,7 @@
     1  records, bundles and receipts, without a word of what time they cover
     2  windows of bundles and of all that was collected, codes, void and pruned bundles
     3  rows of LangSmith's tables, pseudonyms, and what the capture endpoint received
+    4  ids in a table of their own, so that many are put in at once, in order
 
 An older outbox is brought up to date when it is opened, in one transaction, and loses nothing.
 """
@@ -14,8 +15,8 @@ from airgap.catalog import Catalog
 from airgap.records import Record, note_window
 from airgap.windows import Timeline, to_json
 
-VERSION = 3
-LAYOUTS = (1, 2, VERSION)
+VERSION = 4
+LAYOUTS = (1, 2, 3, VERSION)
 """Layouts that can be used, oldest first; the first ones are made the last one when they are opened."""
 APPLICATION = "aout"
 """What tells an outbox from other databases; see ``Database``. The first layout does not say it."""
@@ -54,10 +55,10 @@ CREATE TABLE captured (
 ) STRICT;
 CREATE INDEX captured_start ON captured (start)
 """
-_BEFORE_SOURCES = """
+_RECORD = """
 CREATE TABLE record (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL,
     kind TEXT NOT NULL,
     dialect TEXT NOT NULL,
     credential TEXT NOT NULL,
@@ -67,6 +68,16 @@ CREATE TABLE record (
     outcome TEXT CHECK (outcome IN ('delivered', 'dead', 'in_doubt', 'waiting')),
     collected_at TEXT NOT NULL
 ) STRICT;
+"""
+_UNIQUE = ("    id BLOB NOT NULL,", "    id BLOB NOT NULL UNIQUE,")
+"""How a record's id is held now, and was before ids had a table of their own."""
+_KNOWN_ID = """
+CREATE TABLE known_id (
+    id BLOB PRIMARY KEY,
+    number INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+_OTHERS = """
 CREATE TABLE bundle (
     sequence INTEGER PRIMARY KEY,
     bundle_id TEXT NOT NULL UNIQUE,
@@ -110,7 +121,26 @@ CREATE TABLE receipt (
     proof TEXT NOT NULL CHECK (proof IN ('receipt', 'code'))
 ) STRICT;
 """
-LAYOUT = _BEFORE_SOURCES + SOURCES
+_BEFORE_SOURCES = _RECORD.replace(*_UNIQUE) + _OTHERS
+_LAST = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'"
+LAYOUT = _RECORD + _KNOWN_ID + _OTHERS + SOURCES
+
+
+def from_third(connection: Connection) -> None:
+    """Make the fourth layout of the third, within a transaction.
+
+    Args:
+        connection: to the outbox.
+    """
+    (last,) = connection.execute(_LAST).fetchone()
+    connection.execute("ALTER TABLE record RENAME TO old_record")
+    for statement in (_RECORD + _KNOWN_ID).split(";\n"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO record SELECT * FROM old_record ORDER BY number")
+    connection.execute("INSERT INTO known_id SELECT id, number FROM old_record ORDER BY id")
+    connection.execute("DROP TABLE old_record")
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'record'")
+    connection.execute("INSERT INTO sqlite_sequence VALUES ('record', ?)", (last,))
 
 
 def from_first(connection: Connection, catalog: Catalog) -> None:
@@ -124,9 +154,7 @@ def from_first(connection: Connection, catalog: Catalog) -> None:
     """
     for table in ("record", "bundle", "receipt"):
         connection.execute(f"CREATE TEMP TABLE old_{table} AS SELECT * FROM main.{table}")
-    (last,) = connection.execute(
-        "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'"
-    ).fetchone()
+    (last,) = connection.execute(_LAST).fetchone()
     for table in ("receipt", "bundle", "record"):
         connection.execute(f"DROP TABLE main.{table}")
     for statement in _BEFORE_SOURCES.split(";\n"):

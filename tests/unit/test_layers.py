@@ -45,7 +45,7 @@ LAYERS = [
     ),
     ("airgap.quarantine",),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
-    ("airgap.outbox_layout",),
+    ("airgap.outbox_layout", "airgap.known_ids"),
     ("airgap.outbox", "airgap.review"),
     ("airgap.batches",),
     ("airgap.collection", "airgap.confirmation", "airgap.marking"),
@@ -61,6 +61,7 @@ LAYERS = [
 ISOLATED = {
     "airgap.outbox",
     "airgap.outbox_layout",
+    "airgap.known_ids",
     "airgap.batches",
     "airgap.captured",
     "airgap.collecting",

@@ -37,8 +37,13 @@ CREATE TABLE receipt (
 ) STRICT;
 PRAGMA user_version = 1;
 """
+FIRST_RECORD = """
+INSERT INTO record VALUES (1, x'00', 'license_verification', 'documents', 'license:0', 0, x'80',
+    x'00', NULL, '2026-01-01T00:00:00Z');
+"""
 # The outbox as the release before sources had rows of their own made it.
-LAYOUT_2 = """
+LAYOUT_2 = (
+    """
 CREATE TABLE record (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, kind TEXT NOT NULL,
     dialect TEXT NOT NULL, credential TEXT NOT NULL, occurrence INTEGER NOT NULL, payload BLOB,
@@ -66,11 +71,38 @@ CREATE TABLE receipt (
     created_at TEXT NOT NULL, applied_at TEXT NOT NULL,
     proof TEXT NOT NULL CHECK (proof IN ('receipt', 'code'))
 ) STRICT;
-INSERT INTO record VALUES (1, x'00', 'license_verification', 'documents', 'license:0', 0, x'80',
-    x'00', NULL, '2026-01-01T00:00:00Z');
+"""
+    + FIRST_RECORD
+    + """
 PRAGMA application_id = 1634694516;
 PRAGMA user_version = 2;
 """
+)
+
+# What the third layout had beside the second; ids were unique in the records' own table.
+LAYOUT_3 = (
+    LAYOUT_2
+    + """
+CREATE TABLE source_row (
+    table_name TEXT NOT NULL, row_id TEXT NOT NULL, number INTEGER NOT NULL, counted BLOB NOT NULL,
+    backfill_id TEXT, marked_at TEXT, sent_at TEXT, PRIMARY KEY (table_name, row_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX source_row_number ON source_row (number);
+CREATE TABLE pseudonymised (
+    known_as BLOB PRIMARY KEY, number INTEGER NOT NULL, names TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pseudonymised_number ON pseudonymised (number);
+CREATE TABLE captured (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, dialect TEXT NOT NULL,
+    credential TEXT NOT NULL, server BLOB NOT NULL, start TEXT NOT NULL, finish TEXT NOT NULL,
+    reported BLOB NOT NULL, pseudonymised TEXT NOT NULL, taken BLOB, received_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX captured_start ON captured (start);
+INSERT INTO captured VALUES (7, 'usage_report', 'documents', 'license:0', x'00', '', '', x'80', '',
+    NULL, '');
+PRAGMA user_version = 3;
+"""
+)
 
 
 def made(path, script):
@@ -95,8 +127,13 @@ def records():
     ]
 
 
-def fill(path):
-    """Put in what the first version would have: records, a bundle, and the receipt for it."""
+def fill(path, *, covered=False):
+    """Put in records, a bundle, and the receipt for it, as the first version would.
+
+    Args:
+        path: the outbox.
+        covered: whether a bundle says what time it covers, and a receipt what proves it, as later ones do.
+    """
     connection = sqlite3.connect(path)
     for number, record in enumerate(records(), 1):
         kind = SCHEMAS.kind(record.kind)
@@ -115,15 +152,19 @@ def fill(path):
             ),
         )
     manifest = codec.encode({"totals": {"usage_report": {"records": 2, "sums": {}}}})
+    names, values = (", covered, used", ", '{}', '{}'") if covered else ("", "")
     connection.execute(
-        "INSERT INTO bundle (sequence, bundle_id, file_name, first, last, created_at, manifest, written_to)"
-        " VALUES (1, 'b', 'b.airgap', 1, 2, '2026-01-05T00:00:00Z', ?, '/mnt/stick')",
+        f"INSERT INTO bundle (sequence, bundle_id, file_name, first, last, created_at, manifest, written_to{names})"
+        f" VALUES (1, 'b', 'b.airgap', 1, 2, '2026-01-05T00:00:00Z', ?, '/mnt/stick'{values})",
         (manifest,),
     )
+    names, values = (", proof", ", 'receipt'") if covered else ("", "")
     connection.execute(
-        "INSERT INTO receipt VALUES ('r', 1, 1, 'relay-1', '{}', '2026-01-06T00:00:00Z', '2026-01-07T00:00:00Z')"
+        "INSERT INTO receipt (receipt_id, sequence, number, importer, outcomes, created_at, applied_at"
+        f"{names}) VALUES ('r', 1, 1, 'relay-1', '{{}}', '2026-01-06T00:00:00Z',"
+        f" '2026-01-07T00:00:00Z'{values})"
     )
-    connection.execute("UPDATE sqlite_sequence SET seq = 9")
+    connection.execute("UPDATE sqlite_sequence SET seq = 9 WHERE name = 'record'")
     connection.commit()
     connection.close()
     return path
@@ -181,6 +222,26 @@ def test_an_outbox_of_the_first_layout_is_brought_up_to_date_and_goes_on_where_i
     assert execute("PRAGMA foreign_key_check").fetchall() == []
     outbox.close()
     Outbox(old, SOURCE, SCHEMAS).close()
+    Outbox(tmp_path / "new.sqlite", SOURCE, SCHEMAS).close()
+    assert layout(old) == layout(tmp_path / "new.sqlite")
+
+
+def test_an_outbox_of_the_third_layout_knows_its_records_again_and_numbers_go_on(tmp_path):
+    old = fill(made(tmp_path / "old.sqlite", LAYOUT_3.replace(FIRST_RECORD, "")), covered=True)
+    outbox = Outbox(old, SOURCE, SCHEMAS)
+    execute = outbox.database.connection.execute
+    assert [(n, record) for n, record in outbox.records(1)] == list(enumerate(records(), 1))
+    assert outbox.outcomes(outbox.bundles()[0]) == {"delivered": 2}
+    new = records_of(day(5), b"", SCHEMAS, RULES, where="test")
+    found = collect(outbox, map(Sighting.of, [*records(), *new]), NOW)
+    assert (found.read.records, found.new.records) == (5, 1)
+    assert outbox.last_number() == 10, "a number is never given twice"
+    assert dict(execute("SELECT number, id FROM known_id")) == dict(
+        execute("SELECT number, id FROM record")
+    )
+    assert execute("SELECT seq FROM sqlite_sequence WHERE name = 'captured'").fetchone() == (7,)
+    assert execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    outbox.close()
     Outbox(tmp_path / "new.sqlite", SOURCE, SCHEMAS).close()
     assert layout(old) == layout(tmp_path / "new.sqlite")
 

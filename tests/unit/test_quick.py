@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import API_KEY, LICENSE, SOURCE, report, transaction
 
-from airgap import batches, catalog, credentials, home, jsontext, timestamps
+from airgap import batches, catalog, credentials, home, jsontext, known_ids, timestamps
 from airgap.collect import jsonfiles
 from airgap.collect import postgres as postgres_source
 from airgap.collect.payloads import record_of
@@ -187,8 +187,9 @@ GOOD = st.lists(
 def state(outbox):
     """Everything that the outbox holds, and where its numbers go on."""
     execute = outbox.database.connection.execute
-    tables = ("record", "source_row", "pseudonymised", "known_window")
+    tables = ("record", "known_id", "source_row", "pseudonymised", "known_window")
     found = {table: execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+    assert found["known_id"] == sorted((row[1], row[0]) for row in found["record"])
     return {**found, "next": execute("SELECT max(seq) FROM sqlite_sequence").fetchall()}
 
 
@@ -212,24 +213,34 @@ def told(step):
 
 
 SOURCES = st.lists(LINES | GOOD, min_size=1, max_size=3)
+HOW = st.tuples(st.integers(1, 4), st.integers(0, 2), st.integers(1, 6))
+"""Sightings of a batch, new batches before ids are set aside, and how many of these there are at most."""
 
 
 @settings(deadline=None, max_examples=30)
-@given(SOURCES, st.integers(1, 4))
-def test_the_quick_way_in_batches_gives_what_the_exact_way_gives_one_by_one(sources, size):
-    same_both_ways(sources, size)
+@given(SOURCES, HOW)
+def test_the_quick_way_in_batches_gives_what_the_exact_way_gives_one_by_one(sources, how):
+    same_both_ways(sources, how)
 
 
 @pytest.mark.soak
 @settings(deadline=None, max_examples=3000)
-@given(SOURCES, st.integers(1, 4))
-def test_soak_the_quick_way_in_batches_gives_what_the_exact_way_gives_one_by_one(sources, size):
-    same_both_ways(sources, size)
+@given(SOURCES, HOW)
+def test_soak_the_quick_way_in_batches_gives_what_the_exact_way_gives_one_by_one(sources, how):
+    same_both_ways(sources, how)
 
 
-def same_both_ways(sources, size):
+def set_sizes(patch, how):
+    """Let little be much, as ``HOW`` says."""
+    size, careful, most = how
+    patch.setattr(batches, "SIZE", size)
+    patch.setattr(batches, "CAREFUL", careful)
+    patch.setattr(known_ids, "MOST", most)
+
+
+def same_both_ways(sources, how):
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "SIZE", size)
+        set_sizes(patch, how)
         root = Path(folder)
         isolated = home.create(root / "home", "isolated", SOURCE)
         exact = Outbox(root / "exact.sqlite", SOURCE, SCHEMAS)
@@ -268,21 +279,21 @@ SOURCES_OF_ROWS = st.lists(ROWS, min_size=1, max_size=3)
 
 
 @settings(deadline=None, max_examples=30)
-@given(SOURCES_OF_ROWS, st.integers(1, 4))
-def test_rows_in_batches_are_what_rows_one_by_one_are(sources, size):
-    same_rows_both_ways(sources, size)
+@given(SOURCES_OF_ROWS, HOW)
+def test_rows_in_batches_are_what_rows_one_by_one_are(sources, how):
+    same_rows_both_ways(sources, how)
 
 
 @pytest.mark.soak
 @settings(deadline=None, max_examples=3000)
-@given(SOURCES_OF_ROWS, st.integers(1, 4))
-def test_soak_rows_in_batches_are_what_rows_one_by_one_are(sources, size):
-    same_rows_both_ways(sources, size)
+@given(SOURCES_OF_ROWS, HOW)
+def test_soak_rows_in_batches_are_what_rows_one_by_one_are(sources, how):
+    same_rows_both_ways(sources, how)
 
 
-def same_rows_both_ways(sources, size):
+def same_rows_both_ways(sources, how):
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "SIZE", size)
+        set_sizes(patch, how)
         exact, quick = (Outbox(Path(folder) / n, SOURCE, SCHEMAS) for n in ("exact", "quick"))
         for rows in sources:
             shown = [seen(*row) for row in rows]
