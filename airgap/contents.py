@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from airgap import windows
 from airgap.catalog import Catalog, JsonObject, Kind
@@ -123,6 +124,28 @@ class Contents:
                     hint=SIGNED_SO,
                 )
 
+    def to_list(self) -> list[Any]:
+        """Return all that it holds as msgpack can have it, for ``of_list``."""
+        period = [
+            None if at is None else windows.micros(at)
+            for at in (self.period.start, self.period.end)
+        ]
+        told = [self.totals.as_map(), period, self.timeline.to_list()]
+        return [*told, sorted(self.credentials), sorted(self.allowed)]
+
+    @classmethod
+    def of_list(cls, told: list[Any]) -> "Contents":
+        """Return what ``to_list`` told of."""
+        totals, period, timeline, credentials, allowed = told
+        ends = (None if at is None else windows.instant(at) for at in period)
+        return cls(
+            Totals.from_map(totals),
+            Period(*ends),
+            Timeline.of_list(timeline),
+            set(credentials),
+            set(allowed),
+        )
+
     def as_map(self, catalog: Catalog) -> JsonObject:
         """Return the manifest's fields that follow from the records."""
         return {
@@ -132,3 +155,20 @@ class Contents:
             "credentials": sorted(self.credentials),
             "allowed": sorted(self.allowed),
         }
+
+
+Chunk = tuple[bytes, int, int]
+"""SHA-256 of a chunk before it is sealed, bytes after decompression, and records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What this program saw in chunks of which every record passed every check.
+
+    Args:
+        chunks: the chunks, in order.
+        contents: what their records add up to.
+    """
+
+    chunks: Sequence[Chunk]
+    contents: Contents

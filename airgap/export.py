@@ -1,11 +1,12 @@
 """From the outbox to signed bundles, and from there to a medium."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from airgap import __version__, carrier, media, timestamps, verify, windows
+from airgap import __version__, carrier, media, timestamps, verify, vouching, windows
 from airgap.bundle import reader
 from airgap.bundle.layout import FORMAT, Header, footer
 from airgap.bundle.sealing import FILE_KEY_SIZE, Context, FileKey, Sealing
@@ -104,6 +105,7 @@ class Maker:
         message: what the bundles say for people, or None.
         no_usage: the time that the bundle declares to be without usage, or None.
         seal: seals the bundles that hold records, or None.
+        aside: whether a process of its own may look into what is written (``airgap.vouching``).
 
     Raises:
         TrustError: a key may not sign for this source.
@@ -121,6 +123,7 @@ class Maker:
     message: str | None
     no_usage: JsonObject | None = None
     seal: Seal | None = None
+    aside: bool = False
 
     def make(self, max_size: int) -> Made | None:
         """Make the next bundle, or return None where nothing waits and nothing is declared.
@@ -136,8 +139,12 @@ class Maker:
         header, file_key = self.header, None
         if self.seal is not None and self.no_usage is None:
             header, file_key = self.seal.begin(header, Context(outbox.source, sequence))
-        with written_whole(self.home.folder("bundles") / name) as stream:
-            writer, contents = Writer(stream, header, file_key), Contents()
+        with (
+            written_whole(self.home.folder("bundles") / name) as stream,
+            self._voucher(header, outbox.last_number() - last) as voucher,
+        ):
+            show = None if voucher is None else voucher.show
+            writer, contents = Writer(stream, header, file_key, show), Contents()
             if self.no_usage is None:
                 last = Packing(writer, contents, outbox, self.catalog, max_size).run(first)
             writer.finish(
@@ -162,6 +169,7 @@ class Maker:
                 trust=self.trust,
                 catalog=self.catalog,
                 opener=_with(file_key),
+                vouched=None if voucher is None else voucher.answer(),
             )
             # Sums were added up from the outbox's bytes; whether every row was, its count tells.
             outbox.counted(first, last, contents.totals).require_equal(
@@ -181,6 +189,14 @@ class Maker:
             self.no_usage,
             () if header.sealing is None else tuple(r.key_id for r in header.sealing.recipients),
         )
+
+    def _voucher(
+        self, header: Header, records: int
+    ) -> AbstractContextManager[vouching.Voucher | None]:
+        """Return what looks into the chunks of a bundle of so many records meanwhile, or nothing."""
+        if not self.aside or records < vouching.WORTH_IT or not vouching.can_help():
+            return nullcontext()
+        return vouching.Voucher(header.compression)
 
 
 def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> Iterator[Made]:

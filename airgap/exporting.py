@@ -39,6 +39,7 @@ class Order:
         note: whether a note for the carrier goes beside each bundle.
         backdated: whether it is known that the clock was wrong when the last bundle was made.
         keys: names or files of the keys to sign with; none: the only one that fits.
+        aside: whether a process of its own may look into what is written, on a second core.
         passphrase: asked for when a key is protected.
     """
 
@@ -57,6 +58,7 @@ class Order:
     note: bool = True
     backdated: bool = False
     keys: Sequence[str] = ()
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,17 @@ def run(home: Home, catalog: Catalog, order: Order, now: datetime) -> Exported:
                 )
                 header = Header("bundle", order.compression)
                 maker = Maker(
-                    home, outbox, keys, trust, catalog, now, header, order.message, None, seal
+                    home,
+                    outbox,
+                    keys,
+                    trust,
+                    catalog,
+                    now,
+                    header,
+                    order.message,
+                    None,
+                    seal,
+                    order.aside,
                 )
                 if order.sign_again:
                     _sign_again(maker)

@@ -33,7 +33,7 @@ from airgap.bundle.layout import FileType
 from airgap.bundle.reader import OpenFile
 from airgap.bundle.sealing import Context, FileKey, Sealing
 from airgap.catalog import Catalog, JsonObject
-from airgap.contents import SIGNED_SO, Contents
+from airgap.contents import SIGNED_SO, Contents, Vouched
 from airgap.errors import DamagedError, InputRefusedError, TrustError
 from airgap.records import Record, Totals, check_record, record_id
 from airgap.trust import approvals as approving
@@ -160,6 +160,7 @@ def verify_bundle(
     catalog: Catalog,
     approvals: Sequence[Approval] | None = None,
     opener: Opener | None = None,
+    vouched: Vouched | None = None,
 ) -> VerifiedBundle:
     """Return a bundle after all seven steps.
 
@@ -171,6 +172,8 @@ def verify_bundle(
         approvals: what was found beside it, to be held against what the trust store demands; None
             leaves that out, for who does not deliver it.
         opener: finds the key of a sealed bundle; asked only once its signatures hold.
+        vouched: what this program saw in chunks of which every record passed; where they are those of
+            the file, their records are not looked into again.
 
     Raises:
         DamagedError: it is damaged or contradicts itself.
@@ -181,7 +184,10 @@ def verify_bundle(
     file, manifest, signers = _verify_manifest(stream, name, "bundle", trust, catalog)
     reviews = _reviewed(file, manifest, signers, trust, approvals)
     file_key = open_sealing(file, manifest, opener)
-    contents = _read_contents(file, manifest, catalog, file_key)
+    if vouched is not None and reader.seen_chunks(file, manifest, file_key) == vouched.chunks:
+        contents = vouched.contents
+    else:
+        contents = _read_contents(file, manifest, catalog, file_key)
     _check_declaration(manifest, where=name)
     bundle = VerifiedBundle(_SEAL, file, manifest, signers, catalog, file_key)
     bundle.reviews = reviews

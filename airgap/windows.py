@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 from airgap.coverage import Coverage, Window, union
 
@@ -214,6 +215,20 @@ class Timeline:
         made = cls()
         for kind, credential, data in rows:
             made._by_credential[kind, credential] = Coverage.from_bytes(data)
+        return made
+
+    def to_list(self) -> list[Any]:
+        """Return all that it holds as msgpack can have it, for ``of_list``."""
+        used = [(kind, coverage.to_bytes()) for kind, coverage in self._used.items()]
+        return [self.overlapping, self.backwards, self.newest, self.known(), used]
+
+    @classmethod
+    def of_list(cls, told: list[Any]) -> "Timeline":
+        """Return what ``to_list`` told of."""
+        overlapping, backwards, newest, known, used = told
+        made = cls(overlapping, backwards, newest)
+        made._by_credential.update(((a, b), Coverage.from_bytes(data)) for a, b, data in known)
+        made._used.update((kind, Coverage.from_bytes(data)) for kind, data in used)
         return made
 
     def covered(self) -> Covered:

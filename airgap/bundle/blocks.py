@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+import zstandard
 
 from airgap.bundle import codec
+from airgap.bundle.layout import Compression
+from airgap.errors import DamagedError
 
 # An element that ends in the piece after the one that it begins in is short enough to be decoded unseen.
 _PIECE = codec.MOST_UNSEEN // 2
@@ -92,6 +95,38 @@ def decode_blocks(data: bytes, count: int, *, where: str) -> Iterator[Block]:
     rest = codec.rest_of_records(data[start:], left, first=count - left, where=where)
     for number, element in enumerate(rest, count - left):
         yield Block([element], codec.encode(element), number, where)
+
+
+def expand(data: bytes, size: int, compression: Compression, *, where: str) -> bytes:
+    """Return a chunk after decompression.
+
+    Args:
+        data: the chunk before it was sealed.
+        size: bytes that it must have then.
+        compression: of the file.
+        where: file and chunk, for the message.
+
+    Raises:
+        DamagedError: it can't be decompressed, or has another size.
+    """
+    if compression == "zstd":
+        try:
+            # The frame's own size is checked first: zstandard allocates what it says.
+            if zstandard.frame_content_size(data) != size:
+                raise DamagedError(
+                    "a chunk expands to another size than the manifest says", where=where
+                )
+            data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise DamagedError(f"a chunk can't be decompressed: {error}", where=where) from None
+    if len(data) != size:
+        raise DamagedError(
+            "a chunk expands to another size than the manifest says",
+            where=where,
+            expected=str(size),
+            found=str(len(data)),
+        )
+    return data
 
 
 def _gathered(unpacker: Any, data: bytes) -> list[Any]:

@@ -11,11 +11,10 @@ from hashlib import sha256
 from typing import Any, BinaryIO
 
 import msgpack
-import zstandard
 
 from airgap import limits
 from airgap.bundle import codec, envelope, layout
-from airgap.bundle.blocks import Block, decode_blocks
+from airgap.bundle.blocks import Block, decode_blocks, expand
 from airgap.bundle.envelope import Envelope
 from airgap.bundle.layout import Header
 from airgap.bundle.sealing import FileKey
@@ -159,18 +158,41 @@ def blocks(
     Raises:
         DamagedError: a chunk is not the one that was signed, or can't be opened or decoded.
     """
+    for number, opened in enumerate(opened_chunks(file, manifest, file_key)):
+        chunk, where = manifest["chunks"][number], f"{file.name}, chunk {number}"
+        expanded = expand(opened, chunk["expanded"], file.header.compression, where=where)
+        yield from decode_blocks(expanded, chunk["records"], where=where)
+
+
+def opened_chunks(
+    file: OpenFile, manifest: JsonObject, file_key: FileKey | None = None
+) -> Iterator[bytes]:
+    """Yield every chunk as it was before it was sealed; arguments and errors as ``blocks``."""
     if (file.header.sealing is None) != (file_key is None):
         raise ValueError("a file key goes with a file that is sealed")
     last = len(manifest["chunks"]) - 1
     for number, data in enumerate(chunks(file, manifest)):
-        chunk, where = manifest["chunks"][number], f"{file.name}, chunk {number}"
-        opened = (
+        where = f"{file.name}, chunk {number}"
+        yield (
             data
             if file_key is None
             else file_key.open(number, data, last=number == last, where=where)
         )
-        expanded = _expand(opened, chunk["expanded"], file.header, where=where)
-        yield from decode_blocks(expanded, chunk["records"], where=where)
+
+
+def seen_chunks(
+    file: OpenFile, manifest: JsonObject, file_key: FileKey | None
+) -> list[tuple[bytes, int, int]]:
+    """Return of every chunk what tells it from others.
+
+    SHA-256 before it was sealed, bytes after decompression, and records. Arguments and errors as
+    ``blocks``; what is in the chunks is not looked into.
+    """
+    opened = opened_chunks(file, manifest, file_key)
+    return [
+        (sha256(data).digest(), chunk["expanded"], chunk["records"])
+        for data, chunk in zip(opened, manifest["chunks"], strict=True)
+    ]
 
 
 def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
@@ -193,27 +215,6 @@ def chunks(file: OpenFile, manifest: JsonObject) -> Iterator[bytes]:
                 hint="copy the file from its origin again",
             )
         yield data
-
-
-def _expand(data: bytes, size: int, header: Header, *, where: str) -> bytes:
-    if header.compression == "zstd":
-        try:
-            # The frame's own size is checked first: zstandard allocates what it says.
-            if zstandard.frame_content_size(data) != size:
-                raise DamagedError(
-                    "a chunk expands to another size than the manifest says", where=where
-                )
-            data = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise DamagedError(f"a chunk can't be decompressed: {error}", where=where) from None
-    if len(data) != size:
-        raise DamagedError(
-            "a chunk expands to another size than the manifest says",
-            where=where,
-            expected=str(size),
-            found=str(len(data)),
-        )
-    return data
 
 
 def _first_object(data: bytes, *, where: str) -> bytes:

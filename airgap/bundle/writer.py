@@ -31,14 +31,23 @@ class Writer:
         header: the header.
         file_key: the key that the header's sealing tells to the recipients; used for no other file.
             Exactly for a header that seals, and then for at least one element.
+        show: told of each chunk before it is sealed: the chunk, its size before compression, and how many
+            elements it holds.
     """
 
-    def __init__(self, stream: BinaryIO, header: Header, file_key: FileKey | None = None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        header: Header,
+        file_key: FileKey | None = None,
+        show: Callable[[bytes, int, int], None] | None = None,
+    ) -> None:
         if (header.sealing is None) != (file_key is None):
             raise ValueError("a file key goes with a header that seals")
         self._stream = stream
         self._header = header
         self._file_key = file_key
+        self._show = show
         start = layout.PREAMBLE + header.encode()
         stream.write(start)
         self._header_digest = sha256(start).hexdigest()
@@ -123,6 +132,8 @@ class Writer:
     def _close_chunk(self, *, last: bool) -> None:
         expanded = codec.array_header(len(self._pending)) + b"".join(self._pending)
         data = self._compress(expanded)
+        if self._show is not None:
+            self._show(data, len(expanded), len(self._pending))
         if self._file_key is not None:
             data = self._file_key.seal(len(self._chunks), data, last=last)
         self._chunks.append(

@@ -147,6 +147,7 @@ def command(
         note=not no_note,
         backdated=backdated,
         keys=key_choices,
+        aside=True,
     )
     done = exporting.run(home, catalog.load(), order, timestamps.system_clock())
     _say_in_the_way(out, done)

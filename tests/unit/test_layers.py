@@ -43,7 +43,7 @@ LAYERS = [
         "airgap.database",
         "airgap.audit",
     ),
-    ("airgap.quarantine",),
+    ("airgap.quarantine", "airgap.vouching"),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
     ("airgap.outbox_layout", "airgap.known_ids"),
     ("airgap.outbox", "airgap.review"),
