@@ -9,7 +9,7 @@ After many batches with nothing but new ones, their ids are set aside (``airgap.
 turns out to be known, all that was put in since is taken out and taken in again, with care.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from sqlite3 import Connection
@@ -21,6 +21,7 @@ from airgap.known_ids import KnownIds, insert
 from airgap.outbox import Outbox
 from airgap.records import Record, RecordIds, Totals, counted_digest, lasting_of
 from airgap.sightings import Plain, Sighting, SourceRow
+from airgap.stored import Digest
 from airgap.windows import Timeline
 
 SIZE = 1000
@@ -31,9 +32,10 @@ _AT_ONCE = 50
 """Rows of one statement: each one that counts numbers up reads and writes where it stands."""
 _PUT = (
     "INSERT INTO record"
-    " (number, id, kind, dialect, credential, occurrence, payload, lasting, collected_at) VALUES "
+    " (kind, dialect, credential, collected_at, number, id, occurrence, payload, lasting) VALUES "
 )
-_RECORD = "(?, ?, ?, ?, ?, 0, ?, ?, ?)"
+_RECORD = "(?1, ?2, ?3, ?4, ?, ?, 0, ?, ?)"
+"""What most records of a batch have in common is given once for all rows of a statement."""
 _PUT_ROW = (
     "INSERT OR IGNORE INTO source_row (table_name, row_id, number, counted, backfill_id) VALUES "
 )
@@ -54,6 +56,8 @@ class Collected:
     timeline: Timeline
     read: Totals = field(default_factory=Totals)
     new: Totals = field(default_factory=Totals)
+    put: Digest = field(default_factory=Digest)
+    """Of the new ones, as they were put in."""
     numbers: tuple[int, int] = (1, 0)
     """First and last number of the new ones; the last is before the first where nothing is new."""
 
@@ -84,7 +88,7 @@ class Batches:
         """Batches of nothing but new ones since there was something else."""
         self._is_careful = False
         """Whether no ids are set aside, whatever comes."""
-        self._begun: tuple[int, Totals, Totals, Timeline] | None = None
+        self._begun: tuple[int, Digest, Totals, Totals, Timeline] | None = None
         """Where ids began to be set aside: the last number, and what had been found; None: they are not."""
         self._now = now
         self._collected = collected
@@ -133,7 +137,8 @@ class Batches:
     def _begin(self) -> None:
         """Let ids be set aside from now on."""
         found = self._collected
-        self._begun = (self._last(), *deepcopy((found.read, found.new, found.timeline)))
+        before = deepcopy((found.read, found.new, found.timeline))
+        self._begun = (self._last(), found.put.copy(), *before)
 
     def _settle(self, *, go_on: bool = False) -> None:
         """Put in the ids that are set aside, and look again where one was known.
@@ -152,10 +157,12 @@ class Batches:
         else:
             self._new_batches = 0
 
-    def _take_again(self, last: int, read: Totals, new: Totals, timeline: Timeline) -> None:
+    def _take_again(
+        self, last: int, put: Digest, read: Totals, new: Totals, timeline: Timeline
+    ) -> None:
         """Take everything behind a number out of the outbox, and in again with care."""
         found, execute = self._collected, self._connection.execute
-        found.read, found.new, found.timeline = read, new, timeline
+        found.put, found.read, found.new, found.timeline = put, read, new, timeline
         execute(_AGAIN, (last,))
         self._take_out(last)
         self._is_careful = True
@@ -172,7 +179,7 @@ class Batches:
         ids = [identifier for _, identifier in found]
         if not self._known.put(ids, last + 1, apart=self._begun is not None):
             return False
-        insert(self._connection, _PUT, _RECORD, list(self._rows(found, last + 1)), _AT_ONCE)
+        self._put_rows(found, last + 1)
         placed = [
             (
                 one.row.table,
@@ -189,6 +196,7 @@ class Batches:
             self._take_out(last)
             return False
         self.put = True
+        self._collected.put.add((one.kind.name.encode(), one.packed) for one, _ in found)
         self._count([one for one, _ in found], new=True)
         return True
 
@@ -220,20 +228,22 @@ class Batches:
         if new:
             self._collected.new.merge(totals)
 
-    def _rows(self, found: list[tuple[Plain, bytes]], number: int) -> Iterator[tuple[object, ...]]:
-        now = self._now
+    def _put_rows(self, found: list[tuple[Plain, bytes]], number: int) -> None:
+        """Put in the rows of sightings, which have numbers from one on."""
+        alike: dict[tuple[str, str, str], list[tuple[object, ...]]] = {}
         for one, identifier in found:
             kind = one.kind
             lasting = (
                 b""
                 if kind.identity is None
-                else lasting_of(one.kind, one.dialect, one.credential, one.payload)
+                else lasting_of(kind, one.dialect, one.credential, one.payload)
             )
-            yield (
-                *(number, identifier, kind.name, one.dialect, one.credential),
-                *(one.packed, lasting, now),
-            )
+            rows = alike.setdefault((kind.name, one.dialect, one.credential), [])
+            rows.append((number, identifier, one.packed, lasting))
             number += 1
+        for around, rows in alike.items():
+            common = (*around, self._now)
+            insert(self._connection, _PUT, _RECORD, rows, _AT_ONCE, common)
 
     def _sort_out(self, found: list[tuple[Plain, bytes]]) -> None:
         """Put in what is new, count what is known, and take the rest one by one, all in order."""

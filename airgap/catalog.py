@@ -218,6 +218,11 @@ class Catalog:
         """Tell whether each of many values passes a schema."""
         return self._passes(f"{name} each", lambda: _each(self.schema(name)), instances)
 
+    def is_known_payload(self, kind: Kind, payload: object) -> bool:
+        """Tell whether a value passes the schema of a kind, and has only names that the schema lists."""
+        name = f"{kind.name} with known names"
+        return self._passes(name, lambda: self._payload_schema(kind, known_names=True), payload)
+
     def payloads_pass(self, kind: Kind, payloads: list[Any], *, known_names: bool) -> bool:
         """Tell whether each of many values passes the schema of a kind.
 
@@ -227,18 +232,21 @@ class Catalog:
             known_names: whether names that the kind's schema does not list fail, in maps that are
                 open to them.
         """
+        return self._passes(
+            f"{kind.name} {known_names}",
+            lambda: _each(self._payload_schema(kind, known_names=known_names)),
+            payloads,
+        )
 
-        def schema() -> JsonObject:
-            payload = self.schema(f"kinds/{kind.name}")
-            payload = {**payload, "properties": dict(payload["properties"])}
-            for field in kind.open_maps if known_names else ():
-                closed = {**payload["properties"][field], "additionalProperties": False}
-                # The names that are listed pass as names; a test holds the schemas to that.
-                closed.pop("propertyNames", None)
-                payload["properties"][field] = closed
-            return _each(payload)
-
-        return self._passes(f"{kind.name} {known_names}", schema, payloads)
+    def _payload_schema(self, kind: Kind, *, known_names: bool) -> JsonObject:
+        payload = self.schema(f"kinds/{kind.name}")
+        payload = {**payload, "properties": dict(payload["properties"])}
+        for field in kind.open_maps if known_names else ():
+            closed = {**payload["properties"][field], "additionalProperties": False}
+            # The names that are listed pass as names; a test holds the schemas to that.
+            closed.pop("propertyNames", None)
+            payload["properties"][field] = closed
+        return payload
 
     def _passes(self, key: str, schema: Callable[[], JsonObject], instance: object) -> bool:
         validator = self._fast.get(key)

@@ -88,6 +88,7 @@ def insert(
     values: str,
     rows: Sequence[Iterable[object]],
     at_once: int,
+    common: tuple[object, ...] = (),
 ) -> int:
     """Insert rows, many with one statement, and return how many went in.
 
@@ -97,10 +98,11 @@ def insert(
         values: the places of one row.
         rows: the rows.
         at_once: rows of one statement.
+        common: what all of them have, ``?1`` and so on.
     """
     put, whole = 0, statement + ",".join([values] * at_once)
     for first in range(0, len(rows), at_once):
         some = rows[first : first + at_once]
         text = whole if len(some) == at_once else statement + ",".join([values] * len(some))
-        put += connection.execute(text, tuple(chain.from_iterable(some))).rowcount
+        put += connection.execute(text, (*common, *chain.from_iterable(some))).rowcount
     return put

@@ -29,6 +29,7 @@ from airgap.outbox_layout import (
     from_third,
 )
 from airgap.records import KindTotal, Record, Totals, note_window
+from airgap.stored import Digest
 from airgap.text import printable
 from airgap.windows import Covered, Timeline, from_json, micros, to_json
 
@@ -177,6 +178,17 @@ class Outbox:
                 kind = self.catalog.kind(name)
                 totals.add_all(kind, stored.counted(kind, payloads))
         return totals
+
+    def digest(self, first: int) -> Digest:
+        """Return the digest of all records from ``first`` on."""
+        found = Digest()
+        rows = self._connection.execute(
+            "SELECT CAST(kind AS BLOB), payload FROM record WHERE number >= ? ORDER BY number",
+            (first,),
+        )
+        while some := rows.fetchmany(_BATCH):
+            found.add(some)
+        return found
 
     def pseudonymised(self, first: int, last: int) -> list[str]:
         """Return which names have pseudonyms in a range of records, sorted, as ``kind/name``."""

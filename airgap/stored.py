@@ -3,7 +3,9 @@
 Payloads are as this program encoded them and kept them on its own disk, so no bounds are checked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -34,6 +36,32 @@ def counted(kind: Kind, payloads: Sequence[bytes]) -> Iterator[JsonObject]:
             else:
                 reader.skip()
         yield found
+
+
+class Digest:
+    """What was put into the outbox, record after record, as a SHA-256.
+
+    That the same bytes are there afterwards says more than that they come to the same totals, and is known
+    for less.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = sha256()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and self._sha256.digest() == other._sha256.digest()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def add(self, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add records: kind, in UTF-8, and payload of each."""
+        self._sha256.update(b"".join(chain.from_iterable(records)))
+
+    def copy(self) -> "Digest":
+        """Return one of the same records, for what comes next."""
+        made = Digest()
+        made._sha256 = self._sha256.copy()
+        return made
 
 
 class FactsReader:

@@ -208,6 +208,8 @@ class Forms:
         self._forms: dict[str, Form | None] = {}
         self._records: set[tuple[str, str, str]] = set()
         self._clean: set[str] = set()
+        self._listed = {kind.name for kind in catalog.kinds.values() if kind.open_maps}
+        """Kinds with open maps in which nothing was seen yet that their schema does not list."""
         self._moments = Moments()
         self._pack = msgpack.Packer(use_bin_type=True, strict_types=True).pack
 
@@ -233,7 +235,7 @@ class Forms:
         around = (kind.name, dialect, credential)
         if not (around in self._records or self._is_record(*around)):
             return None
-        if not self._catalog.is_valid(form.schema, payload) or not self._is_clean(form, payload):
+        if not self._is_valid(form, payload) or not self._is_clean(form, payload):
             return None
         packed: bytes = self._pack(payload)
         if len(packed) > MAX_RECORD_SIZE - 1024 or (
@@ -249,6 +251,16 @@ class Forms:
                 return None
         canonical = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
         return Plain(kind, dialect, credential, payload, canonical, packed, window, row)
+
+    def _is_valid(self, form: Form, payload: JsonObject) -> bool:
+        # Nearly always all names are listed, and then none is held against a pattern.
+        kind = form.kind
+        if kind.name in self._listed and self._catalog.is_known_payload(kind, payload):
+            return True
+        if not self._catalog.is_valid(form.schema, payload):
+            return False
+        self._listed.discard(kind.name)
+        return True
 
     def _is_clean(self, form: Form, payload: JsonObject) -> bool:
         """Tell whether a valid payload has only names that may leave, and nothing secret in texts."""

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from support import API_KEY, LICENSE, SOURCE, report, transaction
 
 from airgap import batches, catalog, credentials, home, jsontext, known_ids, timestamps
+from airgap.bundle import codec
 from airgap.collect import jsonfiles
 from airgap.collect import postgres as postgres_source
 from airgap.collect.payloads import record_of
 from airgap.collect.quick import Quick
 from airgap.collecting import Collecting, Order
 from airgap.collection import collect
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, DamagedError
 from airgap.outbox import Outbox
 from airgap.records import RecordIds, record_id
 from airgap.sightings import Plain, Sighting, SourceRow
@@ -458,3 +459,34 @@ def test_ids_of_canonical_payloads_are_those_of_records(value):
 def test_times_that_pass_their_schema_are_read_alike_by_both_ways(moment, below):
     text = f"{moment:%Y-%m-%dT%H:%M:%S.%f}".rjust(26, "0") + f"{below:03d}Z"
     assert Moments().of(text) == micros(timestamps.parse(text))
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["in batches", "one by one"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((b"plan", b"plAn"), "does not hold what was put in"),
+        ((codec.encode(7), codec.encode(8)), "totals part between the outbox and the source"),
+    ],
+)
+def test_a_disk_that_keeps_something_else_is_found_out_and_nothing_is_taken_over(
+    tmp_path, plain, change, words
+):
+    outbox = Outbox(tmp_path / "outbox.sqlite", SOURCE, SCHEMAS)
+    connection = outbox.database.connection
+    connection.create_function("harmed", 1, lambda payload: payload.replace(*change))
+    connection.execute(
+        "CREATE TRIGGER harm AFTER INSERT ON record BEGIN"
+        " UPDATE record SET payload = harmed(payload) WHERE number = new.number; END"
+    )
+    shown = [seen(0, None, 0, None), seen(1, None, 0, None)]
+    shown += [seen(2, "trace_count_transactions", 1, None)]
+    shown.append(
+        Sighting.of(replace(shown[0].record, payload={**report(7), "tags": {"plan": "x"}}))
+    )
+    if plain:
+        shown = [Plain.of(one, SCHEMAS.kind(one.record.kind)) for one in shown]
+    with pytest.raises(DamagedError, match=words):
+        collect(outbox, shown, NOW)
+    assert outbox.last_number() == 0
+    outbox.close()
