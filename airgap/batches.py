@@ -17,6 +17,7 @@ from typing import Any
 
 from airgap import known_ids
 from airgap.bundle import codec
+from airgap.errors import DamagedError
 from airgap.known_ids import KnownIds, insert
 from airgap.outbox import Outbox
 from airgap.records import Record, RecordIds, Totals, counted_digest, lasting_of
@@ -26,6 +27,8 @@ from airgap.windows import Timeline
 
 SIZE = 1000
 """Sightings of a batch; as many names as a statement may have values."""
+LOOK_BACK = 10_000
+"""Records after which the outbox is held against what was put in; so many are still in memory."""
 CAREFUL = 20
 """Batches of nothing but new ones, one after another, before ids are set aside."""
 _AT_ONCE = 50
@@ -56,8 +59,6 @@ class Collected:
     timeline: Timeline
     read: Totals = field(default_factory=Totals)
     new: Totals = field(default_factory=Totals)
-    put: Digest = field(default_factory=Digest)
-    """Of the new ones, as they were put in."""
     numbers: tuple[int, int] = (1, 0)
     """First and last number of the new ones; the last is before the first where nothing is new."""
 
@@ -88,13 +89,16 @@ class Batches:
         """Batches of nothing but new ones since there was something else."""
         self._is_careful = False
         """Whether no ids are set aside, whatever comes."""
-        self._begun: tuple[int, Digest, Totals, Totals, Timeline] | None = None
+        self._begun: tuple[int, Totals, Totals, Timeline] | None = None
         """Where ids began to be set aside: the last number, and what had been found; None: they are not."""
         self._now = now
         self._collected = collected
         self._take = take
         self._ids = RecordIds(outbox.source)
         self._before = before
+        self.put_in = Digest()
+        """What was put in behind the last record of which it is known that the outbox holds it."""
+        self._held = before
         self._pseudonyms = self._first("SELECT EXISTS (SELECT 1 FROM pseudonymised)")
         self._waiting: list[Plain] = []
         self.put = False
@@ -120,6 +124,8 @@ class Batches:
         self._settle()
 
     def _take_in(self) -> None:
+        if self._last() - self._held >= LOOK_BACK:
+            self.look_back()
         batch, self._waiting = self._waiting, []
         if not batch:
             return
@@ -137,8 +143,8 @@ class Batches:
     def _begin(self) -> None:
         """Let ids be set aside from now on."""
         found = self._collected
-        before = deepcopy((found.read, found.new, found.timeline))
-        self._begun = (self._last(), found.put.copy(), *before)
+        self.look_back()
+        self._begun = (self._last(), *deepcopy((found.read, found.new, found.timeline)))
 
     def _settle(self, *, go_on: bool = False) -> None:
         """Put in the ids that are set aside, and look again where one was known.
@@ -157,12 +163,34 @@ class Batches:
         else:
             self._new_batches = 0
 
-    def _take_again(
-        self, last: int, put: Digest, read: Totals, new: Totals, timeline: Timeline
-    ) -> None:
+    def look_back(self) -> None:
+        """Check that the outbox holds what was put in since this was last done.
+
+        Where much is put in at once it stands in SQLite's journal until then (the WAL), and to find
+        a page there takes the longer the more there is. So it is not left for the end.
+
+        Raises:
+            DamagedError: it holds something else.
+        """
+        outbox, last = self._outbox, self._last()
+        if outbox.digest(self._held + 1) != self.put_in:
+            outbox.totals(self._before + 1).require_equal(
+                self._collected.new, here="the outbox", there="the source"
+            )
+            raise DamagedError(
+                "the outbox does not hold what was put in",
+                where=str(outbox.database.path),
+                expected="the same records",
+                found="others that come to the same totals",
+                hint="nothing was taken over; check the disk, and report this, it should not happen",
+            )
+        self.put_in, self._held = Digest(), last
+
+    def _take_again(self, last: int, read: Totals, new: Totals, timeline: Timeline) -> None:
         """Take everything behind a number out of the outbox, and in again with care."""
         found, execute = self._collected, self._connection.execute
-        found.put, found.read, found.new, found.timeline = put, read, new, timeline
+        found.read, found.new, found.timeline = read, new, timeline
+        self.put_in, self._held = Digest(), last
         execute(_AGAIN, (last,))
         self._take_out(last)
         self._is_careful = True
@@ -196,7 +224,7 @@ class Batches:
             self._take_out(last)
             return False
         self.put = True
-        self._collected.put.add((one.kind.name.encode(), one.packed) for one, _ in found)
+        self.put_in.add((one.kind.name.encode(), one.packed) for one, _ in found)
         self._count([one for one, _ in found], new=True)
         return True
 

@@ -15,7 +15,7 @@ from airgap import timestamps
 from airgap.batches import Batches, Collected
 from airgap.bundle import codec
 from airgap.catalog import Kind
-from airgap.errors import AirgapError, DamagedError, InputRefusedError
+from airgap.errors import AirgapError, InputRefusedError
 from airgap.limits import MAX_RECORD_SIZE
 from airgap.outbox import Outbox
 from airgap.records import Record, counted_digest, lasting_digest, note_window, record_id
@@ -111,17 +111,7 @@ class Collection:
         Raises:
             DamagedError: the outbox does not hold what was read.
         """
-        if self._outbox.digest(self._before + 1) != self.collected.put:
-            self._outbox.totals(self._before + 1).require_equal(
-                self.collected.new, here="the outbox", there="the source"
-            )
-            raise DamagedError(
-                "the outbox does not hold what was put in",
-                where=str(self._outbox.database.path),
-                expected="the same records",
-                found="others that come to the same totals",
-                hint="nothing was taken over; check the disk, and report this, it should not happen",
-            )
+        self._batches.look_back()
         self.collected.numbers = (self._before + 1, self._outbox.last_number())
         self._connection.execute("DROP TABLE temp.seen")
         self._connection.executemany(
@@ -208,7 +198,7 @@ class Collection:
         ).lastrowid
         assert number is not None
         self._connection.execute("INSERT INTO known_id VALUES (?, ?)", (identifier, number))
-        self.collected.put.add([(record.kind.encode(), payload)])
+        self._batches.put_in.add([(record.kind.encode(), payload)])
         if sighting.pseudonymised or known_as != identifier:
             self._note_pseudonymised(known_as, number, sighting)
         return number

@@ -57,12 +57,6 @@ class Digest:
         """Add records: kind, in UTF-8, and payload of each."""
         self._sha256.update(b"".join(chain.from_iterable(records)))
 
-    def copy(self) -> "Digest":
-        """Return one of the same records, for what comes next."""
-        made = Digest()
-        made._sha256 = self._sha256.copy()
-        return made
-
 
 class FactsReader:
     """Reads the facts of stored payloads; maps that are the same as before are not looked into again."""

@@ -237,6 +237,7 @@ def set_sizes(patch, how):
     patch.setattr(batches, "SIZE", size)
     patch.setattr(batches, "CAREFUL", careful)
     patch.setattr(known_ids, "MOST", most)
+    patch.setattr(batches, "LOOK_BACK", size)
 
 
 def same_both_ways(sources, how):
