@@ -77,7 +77,8 @@ class Contents:
         alone = group.kind.identity is None
         told = zip(group.credentials, group.windows, group.used, strict=True)
         self.timeline.note_all(name, told, alone=alone)
-        first, last = min(map(min, group.windows)), max(map(max, group.windows))
+        distinct = set(group.windows)
+        first, last = min(map(min, distinct)), max(map(max, distinct))
         self.period.add(windows.instant(first), windows.instant(last))
 
     def is_full_for(self, record: Record, kind: Kind) -> bool:

@@ -122,8 +122,8 @@ class Packing:
         if not found:
             return
         self._contents.timeline.note_all(kind.name, found, alone=kind.identity is None)
-        lowest = min(min(window) for _, window, _ in found)
-        highest = max(max(window) for _, window, _ in found)
+        distinct = {window for _, window, _ in found}
+        lowest, highest = min(map(min, distinct)), max(map(max, distinct))
         self._contents.period.add(windows.instant(lowest), windows.instant(highest))
 
     def _start(self, kind: str, dialect: str, credential: str, occurrence: int) -> bytes:

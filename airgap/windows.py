@@ -5,6 +5,7 @@ the second.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -162,10 +163,11 @@ class Timeline:
                 counts anything.
             alone: see ``add``.
         """
-        by_credential: dict[str, tuple[list[Window], list[Window]]] = {}
-        for credential, window, used in told:
-            found = by_credential.setdefault(credential, ([], []))
-            found[0].append(window)
+        by_credential: dict[str, tuple[dict[Window, int], list[Window]]] = {}
+        # Many are the same: all servers of a site report at the same times.
+        for (credential, window, used), count in Counter(told).items():
+            found = by_credential.setdefault(credential, ({}, []))
+            found[0][window] = found[0].get(window, 0) + count
             if used:
                 found[1].append(window)
         for credential, (every, some) in by_credential.items():
@@ -175,7 +177,7 @@ class Timeline:
         self,
         kind: str,
         credential: str,
-        found: Sequence[Window],
+        found: Mapping[Window, int],
         used: Sequence[Window],
         *,
         alone: bool,
@@ -187,12 +189,12 @@ class Timeline:
             counted.add_all(
                 union(w if w[1] > w[0] else (w[1], max(w[0], w[1] + 1)) for w in set(used))
             )
-        self.backwards += sum(last < first for first, last in found)
-        if all(last < first for first, last in found):
+        backwards = [window for window in found if window[1] < window[0]]
+        self.backwards += sum(found[window] for window in backwards)
+        if len(backwards) == len(found):
             return
         coverage = self._by_credential.setdefault((kind, credential), Coverage())
-        lasting = [window for window in found if window[1] > window[0]]
-        distinct = dict.fromkeys(lasting)
+        distinct = [window for window in found if window[1] > window[0]]
         runs = union(distinct)
         apart = sum(b - a for a, b in runs) == sum(b - a for a, b in distinct)
         if not alone or (apart and runs and not coverage.meets(runs[0][0], runs[-1][1])):
@@ -201,7 +203,7 @@ class Timeline:
             covered = 0
         else:
             covered = sum(coverage.add(*window) for window in distinct)
-        covered += len(lasting) - len(distinct)
+        covered += sum(found[window] - 1 for window in distinct)
         if covered and alone:
             self.overlapping[kind] = self.overlapping.get(kind, 0) + covered
 
