@@ -18,6 +18,7 @@ from typing import Any
 from airgap import known_ids
 from airgap.bundle import codec
 from airgap.errors import DamagedError
+from airgap.jsontext import canonical_of_exact
 from airgap.known_ids import KnownIds, insert
 from airgap.outbox import Outbox
 from airgap.records import Record, RecordIds, Totals, counted_digest, lasting_of
@@ -213,7 +214,7 @@ class Batches:
                 one.row.table,
                 one.row.row_id,
                 number,
-                counted_digest(one.payload, one.kind),
+                _counted(one),
                 one.row.backfill_id,
             )
             for number, (one, _) in enumerate(found, last + 1)
@@ -261,11 +262,7 @@ class Batches:
         alike: dict[tuple[str, str, str], list[tuple[object, ...]]] = {}
         for one, identifier in found:
             kind = one.kind
-            lasting = (
-                b""
-                if kind.identity is None
-                else lasting_of(kind, one.dialect, one.credential, one.payload)
-            )
+            lasting = b"" if kind.identity is None else _lasting(one)
             rows = alike.setdefault((kind.name, one.dialect, one.credential), [])
             rows.append((number, identifier, one.packed, lasting))
             number += 1
@@ -331,14 +328,14 @@ class Batches:
             return False
         if one.row is not None:
             held = places.get((one.row.table, one.row.row_id))
-            if held is None or held[0] != counted_digest(one.payload, one.kind):
+            if held is None or held[0] != _counted(one):
                 return False
             return held[1] is not None or one.row.backfill_id is None
         if identifier not in known:
             return False
         number, lasting = known[identifier]
         if one.kind.identity is not None:
-            return lasting == lasting_of(one.kind, one.dialect, one.credential, one.payload)
+            return lasting == _lasting(one)
         return number <= self._before and identifier not in seen
 
     def _known_rows(
@@ -376,3 +373,11 @@ class Batches:
     def _first(self, statement: str) -> int:
         row = self._connection.execute(statement).fetchone()
         return 0 if row is None else int(row[0])
+
+
+def _lasting(one: Plain) -> bytes:
+    return lasting_of(one.kind, one.dialect, one.credential, one.payload, canonical_of_exact)
+
+
+def _counted(one: Plain) -> bytes:
+    return counted_digest(one.payload, one.kind, canonical_of_exact)

@@ -56,6 +56,11 @@ def canonical(value: object) -> bytes:
     return text
 
 
+def canonical_of_exact(value: object) -> bytes:
+    """Return the canonical form of a value that is known to have one; see ``canonical``."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 def holds_float(value: object) -> bool:
     """Tell whether there is a number with a fraction or exponent in a decoded value."""
     kind = type(value)

@@ -1,7 +1,7 @@
 """Records, their ids, and the totals that every hop must agree on."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
@@ -134,24 +134,41 @@ def lasting_digest(record: Record, kind: Kind) -> bytes:
     return lasting_of(kind, record.dialect, record.credential, record.payload)
 
 
-def lasting_of(kind: Kind, dialect: str, credential: str, payload: JsonObject) -> bytes:
+def lasting_of(
+    kind: Kind,
+    dialect: str,
+    credential: str,
+    payload: JsonObject,
+    text_of: Callable[[object], bytes] = jsontext.canonical,
+) -> bytes:
     """Return a digest of what may not change between two sightings of one identity.
 
     16 bytes over dialect, credential, and the payload without the kind's volatile fields.
+
+    Args:
+        kind: the record's kind.
+        dialect: its dialect.
+        credential: fingerprint of its credential.
+        payload: its payload.
+        text_of: returns canonical JSON.
     """
     lasting = {k: v for k, v in payload.items() if k not in kind.volatile}
-    text = jsontext.canonical([dialect, credential, lasting])
+    text = text_of([dialect, credential, lasting])
     return sha256(text).digest()[:16]
 
 
-def counted_digest(payload: JsonObject, kind: Kind) -> bytes:
+def counted_digest(
+    payload: JsonObject,
+    kind: Kind,
+    text_of: Callable[[object], bytes] = jsontext.canonical,
+) -> bytes:
     """Return a digest of what a record counts, and for which time; 16 bytes.
 
     A source's row may change in everything else: a project that is deleted is taken out of it, and whose
     credential it is counted under is the site's to say.
     """
     names = (*kind.sum_fields, *kind.sum_maps, *(kind.period or ()))
-    text = jsontext.canonical([kind.name, {name: payload[name] for name in names}])
+    text = text_of([kind.name, {name: payload[name] for name in names}])
     return sha256(text).digest()[:16]
 
 
