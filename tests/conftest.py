@@ -1,5 +1,7 @@
 """Fixtures: two homes that trust each other, a stick, and a real HTTP server on loopback."""
 
+import compileall
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from authorities import authority, tls_beacon  # noqa: F401 - fixtures
 from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from releasing import images, installed, release, release_key, unpacked  # noqa: F401 - fixtures
-from support import Site, report
+from support import REPOSITORY, Site, report
 
 from airgap import catalog
 from airgap.replay.rehearsal import RehearsalBeacon
@@ -34,6 +36,14 @@ LONG = (
     "test_every_byte.py",
     "test_benchmarks.py",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile airgap once, and not in each of the hundreds of processes that tests start."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(REPOSITORY / "airgap", quiet=2)
+        # Workers, which start now, keep what they compile of the tests as well.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

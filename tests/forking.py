@@ -179,15 +179,22 @@ def _watch(control: socket.socket, pid: int, order: dict) -> int:
 
 
 if __name__ == "__main__":
+    import jsonschema_rs  # noqa: F401 - loaded once, here, as all that a command loads when it comes to it
+    import rich.progress
+    import rich.table  # noqa: F401
+
     from airgap import catalog
-    from airgap.cli import (  # noqa: F401 - loaded once, here
+    from airgap.cli import (  # noqa: F401
         collect,
         export,
         import_,
+        key,
         ledger,
         main,
         outbox,
         receipt,
+        recording,
+        trust,
     )
     from airgap.pgsession import library
     from airgap.replay import transport  # noqa: F401
