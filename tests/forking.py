@@ -122,13 +122,18 @@ def serve(control: socket.socket) -> None:
 
 def _command(control: socket.socket, order: dict) -> None:
     """Become the command, and end with its exit status."""
-    from airgap.cli.main import main
-
     control.close()
     file = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
-    sys.argv = ["airgap", *order["arguments"]]
+    become(order["arguments"])
+
+
+def become(arguments: list[str]) -> None:
+    """Run a command line in this process, a child, and end with its exit status."""
+    from airgap.cli.main import main
+
+    sys.argv = ["airgap", *arguments]
     try:
         main()
     except SystemExit as end:
@@ -178,29 +183,24 @@ def _watch(control: socket.socket, pid: int, order: dict) -> int:
     return HUNG if hung else status
 
 
-if __name__ == "__main__":
-    import jsonschema_rs  # noqa: F401 - loaded once, here, as all that a command loads when it comes to it
+def load() -> None:
+    """Load all that a command loads when it comes to it, so that no child has to."""
+    import jsonschema_rs  # noqa: F401
     import rich.progress
     import rich.table  # noqa: F401
+    from support import every_command
 
     from airgap import catalog
-    from airgap.cli import (  # noqa: F401
-        collect,
-        export,
-        import_,
-        key,
-        ledger,
-        main,
-        outbox,
-        receipt,
-        recording,
-        trust,
-    )
+    from airgap.cli import recording  # noqa: F401
     from airgap.pgsession import library
     from airgap.replay import transport  # noqa: F401
 
+    list(every_command())
     library("a test")
-
-    catalog.load()
+    catalog.load().prepare()
     gc.freeze()  # so that children copy less of this process's memory
+
+
+if __name__ == "__main__":
+    load()
     serve(socket.socket(fileno=int(sys.argv[1])))

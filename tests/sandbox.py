@@ -408,9 +408,10 @@ def _commands(arguments: Sequence[str]) -> None:
 
     The file holds a JSON list of lists of words. Everything is imported once, before.
     """
+    import jsonschema_rs  # noqa: F401
+    import rich.table  # noqa: F401
+    from forking import become
     from support import every_command
-
-    from airgap.cli.main import main
 
     list(every_command())
     ends: list[dict[str, Any]] = []
@@ -421,8 +422,7 @@ def _commands(arguments: Sequence[str]) -> None:
             os.dup2(writing, 1)
             os.dup2(writing, 2)
             os.close(reading)
-            sys.argv = ["airgap", *words]
-            main()
+            become(words)
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
             said = pipe.read()

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from airgap import export, timestamps
+from airgap import timestamps
 from airgap.text import size
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -20,13 +20,15 @@ class Size(click.ParamType[int]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """See click.ParamType."""
+        from airgap.export import MIN_MAX_SIZE
+
         if isinstance(value, int):
             return value
         text = str(value).strip().lower()
         number = text.rstrip("kmgib ")
         factor = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}.get(text[len(number) :].strip()[:1])
-        if not number.isdecimal() or factor is None or int(number) * factor < export.MIN_MAX_SIZE:
-            self.fail(f"give at least {size(export.MIN_MAX_SIZE)}, for instance 700MiB", param, ctx)
+        if not number.isdecimal() or factor is None or int(number) * factor < MIN_MAX_SIZE:
+            self.fail(f"give at least {size(MIN_MAX_SIZE)}, for instance 700MiB", param, ctx)
         return int(number) * factor
 
 
