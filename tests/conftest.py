@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from authorities import authority, tls_beacon  # noqa: F401 - fixtures
+from forking import Forks
 from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from releasing import images, installed, release, release_key, unpacked  # noqa: F401 - fixtures
@@ -86,6 +87,13 @@ def exported(site: Site) -> Site:
     site.collect([report(n, n) for n in range(3)])
     site.export()
     return site
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """One fork server for all tests: it loads airgap once."""
+    with Forks() as server:
+        yield server
 
 
 @pytest.fixture

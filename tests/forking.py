@@ -86,6 +86,7 @@ class Forks(Server):
         self.over.clear()
         kill = kill or Kill()
         order = {"run": self._number, "arguments": [*map(str, arguments)], "output": str(output)}
+        order["environment"] = dict(os.environ)
         self._control.send(json.dumps({**order, **vars(kill)}).encode())
         status = int(self._control.recv(100))
         self.over.set()
@@ -123,6 +124,8 @@ def serve(control: socket.socket) -> None:
 def _command(control: socket.socket, order: dict) -> None:
     """Become the command, and end with its exit status."""
     control.close()
+    os.environ.clear()
+    os.environ.update(order["environment"])
     file = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)

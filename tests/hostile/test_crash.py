@@ -54,11 +54,10 @@ class World:
 
 
 @pytest.fixture
-def world(site):
-    with Forks() as forks:
-        made = World(site, forks, Counter())
-        yield made
-        print("\n" + "\n".join(f"{n:8,} {name}" for name, n in sorted(made.totals.items())))  # noqa: T201 - the totals
+def world(site, forks):
+    made = World(site, forks, Counter())
+    yield made
+    print("\n" + "\n".join(f"{n:8,} {name}" for name, n in sorted(made.totals.items())))  # noqa: T201 - the totals
 
 
 def kill_at_every(world, call, steps, *, in_flight=1, again=False, finish_every=1):

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from forking import Forks
 from striking import Host
 from support import report, run
 
@@ -36,9 +35,8 @@ def strikes(request):
 
 
 @pytest.fixture
-def host(site):
-    with Forks() as forks:
-        yield Host(site, forks)
+def host(site, forks):
+    return Host(site, forks)
 
 
 def usage(status):

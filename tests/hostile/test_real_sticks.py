@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 import sticks
-from forking import Forks, Kill
+from forking import Kill
 from sticks import MIB
 from striking import Host, Stopped
 from support import report, run
@@ -314,9 +314,8 @@ LONG = [
 
 
 @pytest.fixture
-def host(waiting, stick):
-    with Forks() as forks:
-        yield Host(waiting, forks, stick)
+def host(waiting, stick, forks):
+    return Host(waiting, forks, stick)
 
 
 @on("exfat")
