@@ -1,15 +1,15 @@
-"""``airgap capture`` as a subprocess."""
+"""``airgap capture`` as a process."""
 
 import contextlib
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import forking
 import httpx
 from support import API_KEY, Site, run
 
@@ -17,14 +17,14 @@ _FIRST = datetime(2026, 1, 6, 0, 0, 0, 123456, tzinfo=UTC)
 
 
 class Capture:
-    """``airgap capture`` as a subprocess, on one port however often it is started."""
+    """``airgap capture`` as a process, on one port however often it is started."""
 
     def __init__(self, site: Site, *options: object) -> None:
         self.site = site
         self.options = options
         self.port = 0
         self.said = ""
-        self.process: subprocess.Popen[str] | None = None
+        self.process: forking.Started | None = None
 
     @property
     def url(self) -> str:
@@ -36,13 +36,13 @@ class Capture:
         return self.process is not None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "airgap", "capture", "--home", self.site.isolated]
+        command = ["capture", "--home", self.site.isolated]
         command += ["--listen", f"127.0.0.1:{self.port}", *self.options]
-        self.process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        reading, writing = os.pipe()
+        self.process = forking.shared().start(*command, out=writing, err=writing)
+        os.close(writing)
+        self.output = os.fdopen(reading)
+        for line in self.output:
             self.said += line
             if found := re.search(r"Listening on http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
@@ -53,10 +53,9 @@ class Capture:
         """Send a signal, and return the exit status."""
         process = self.process
         assert process is not None
-        assert process.stdout is not None
         process.send_signal(number)
-        with process.stdout:
-            self.said += process.stdout.read()
+        with self.output:
+            self.said += self.output.read()
         self.process = None
         return process.wait()
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import forking
 import pytest
 from authorities import authority, tls_beacon  # noqa: F401 - fixtures
-from forking import Forks
 from hypothesis import settings
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from releasing import images, installed, release, release_key, unpacked  # noqa: F401 - fixtures
@@ -89,11 +89,9 @@ def exported(site: Site) -> Site:
     return site
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """One fork server for all tests: it loads airgap once."""
-    with Forks() as server:
-        yield server
+@pytest.fixture
+def forks() -> forking.Forks:
+    return forking.shared()
 
 
 @pytest.fixture

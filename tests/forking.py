@@ -5,6 +5,8 @@ forks one child per order. It is the child's parent, so the process id that it k
 become another's. ``Forks`` starts it and gives the orders.
 """
 
+import atexit
+import functools
 import gc
 import json
 import os
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -72,6 +76,37 @@ class Server:
             self._process.kill()
 
 
+class Started:
+    """A command that runs in a process of its own; as ``subprocess.Popen`` has it."""
+
+    def __init__(self, told: int) -> None:
+        # The process that waits for it says its number, and how it ended.
+        self._told = os.fdopen(told, "rb", buffering=0)
+        self.pid = int.from_bytes(self._told.read(8), "big", signed=True)
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = self._ended(timeout)
+        assert status is not None, f"process {self.pid} goes on"
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self._status is None and select.select([self._told], [], [], timeout)[0]:
+            self._status = int.from_bytes(self._told.read(8), "big", signed=True)
+            self._told.close()
+        return self._status
+
+
 class Forks(Server):
     """Gives orders to a fork server, one at a time."""
 
@@ -93,17 +128,44 @@ class Forks(Server):
         assert status != HUNG, f"hung: {arguments}\n{output.read_text()}"
         return status
 
+    def start(
+        self, *arguments: object, out: int, err: int, environment: Mapping[str, str] | None = None
+    ) -> Started:
+        """Start a command that is not waited for, beside others; it writes to these descriptors."""
+        order = {"start": True, "arguments": [*map(str, arguments)]}
+        order["environment"] = {**os.environ, **(environment or {})}
+        reading, writing = os.pipe()
+        try:
+            socket.send_fds(self._control, [json.dumps(order).encode()], [out, err, writing])
+        finally:
+            os.close(writing)
+        return Started(reading)
+
     def kill(self) -> None:
         """Kill the command that runs; may be called from any thread."""
         self._control.send(json.dumps({"kill": self._number}).encode())
 
 
+@functools.cache
+def shared() -> Forks:
+    """Return a fork server for all tests of this process: airgap is loaded once."""
+    server = Forks()
+    atexit.register(server.__exit__)
+    return server
+
+
 def serve(control: socket.socket) -> None:
     """Carry out orders until the other side is gone."""
-    while message := control.recv(65536):
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
+        if not message:
+            return
         order = json.loads(message)
         if "kill" in order:
             continue  # too late: that one has ended
+        if "start" in order:
+            _start(control, order, descriptors)
+            continue
         threads = [*Path("/proc/self/task").iterdir()]
         assert len(threads) == 1, "a fork would copy one of several threads"
         ready, gate = os.pipe()
@@ -121,14 +183,42 @@ def serve(control: socket.socket) -> None:
         control.send(str(status).encode())
 
 
+def _start(control: socket.socket, order: dict, descriptors: list[int]) -> None:
+    """Start a command, and a process that waits for it."""
+    out, err, told = descriptors
+    if os.fork() == 0:
+        control.close()
+        pid = os.fork()
+        if pid == 0:
+            os.close(told)
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            _become(order)
+        for descriptor in (out, err):
+            os.close(descriptor)
+        os.write(told, pid.to_bytes(8, "big"))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(told, status.to_bytes(8, "big", signed=True))
+        os._exit(0)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass  # those that waited for one that has ended
+
+
 def _command(control: socket.socket, order: dict) -> None:
     """Become the command, and end with its exit status."""
     control.close()
-    os.environ.clear()
-    os.environ.update(order["environment"])
     file = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor in (1, 2):
         os.dup2(file, descriptor)
+    _become(order)
+
+
+def _become(order: dict) -> None:
+    os.environ.clear()
+    os.environ.update(order["environment"])
     become(order["arguments"])
 
 
