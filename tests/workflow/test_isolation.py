@@ -16,35 +16,63 @@ from airgap import home as homes
 from airgap.cli.main import COMMANDS
 
 _WATCHED = """
-import sys
+import json, os, sys
 def watch(event, args):
     if event.startswith("socket.") or event in ("urllib.Request", "http.client.connect"):
         sys.stderr.write(f"NETWORK {event}\\n")
         raise SystemExit(99)
 sys.addaudithook(watch)
 from airgap.cli.main import main
-try:
-    main()
-finally:
-    # Not "socket" itself: jsonschema-rs imports email.utils, which does. That nothing is opened is
-    # shown below by the system calls.
-    bad = {"ssl", "_ssl", "http.client", "http.server", "pycurl", "httpx", "urllib.request", "asyncio"}
-    loaded = sorted(bad & sys.modules.keys())
-    if loaded:
-        sys.stderr.write(f"LOADED {loaded}\\n")
+def run(words):
+    sys.argv[1:] = words
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        # Not "socket" itself: jsonschema-rs imports email.utils, which does. That nothing is opened
+        # is shown below by the system calls.
+        bad = {"ssl", "_ssl", "http.client", "http.server", "pycurl", "httpx", "urllib.request", "asyncio"}
+        loaded = sorted(bad & sys.modules.keys())
+        if loaded:
+            sys.stderr.write(f"LOADED {loaded}\\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+ends = []
+for words in json.loads(sys.stdin.read()):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        for descriptor in (1, 2):
+            os.dup2(writing, descriptor)
+        run(words)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        ends.append([said.read(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])])
+print(json.dumps(ends))
 """
 
 
-def watched(*arguments: object) -> subprocess.CompletedProcess[str]:
+def assert_isolated(words: tuple[object, ...], said: str, code: int) -> None:
+    assert "NETWORK" not in said, words
+    assert "LOADED" not in said, (words, said)
+    assert code == 0, (words, said)
+
+
+def watched(*commands: tuple[object, ...]) -> list[tuple[str, int]]:
+    """Run commands, each in a process of its own that begins with what each begins with."""
+    typed = json.dumps([list(map(str, words)) for words in commands])
     done = subprocess.run(
-        [sys.executable, "-c", _WATCHED, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", _WATCHED], input=typed, capture_output=True, text=True, check=True
     )
-    assert "NETWORK" not in done.stderr
-    assert "LOADED" not in done.stderr, done.stderr
-    return done
+    return [(said, code) for said, code in json.loads(done.stdout)]
+
+
+def all_isolated(*commands: tuple[object, ...]) -> None:
+    for words, (said, code) in zip(commands, watched(*commands), strict=True):
+        assert_isolated(words, said, code)
 
 
 def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tmp_path):
@@ -56,7 +84,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
         '"{""users"": 3}"\n'
     )
     home = ("--home", site.isolated)
-    for arguments in (
+    all_isolated(
         ("init", "--home", tmp_path / "other", "--source", "x"),
         ("key", "generate", "--home", tmp_path / "other", "--no-passphrase"),
         ("key", "list", *home),
@@ -66,8 +94,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
         ("export", *home, "--to", site.stick),
         ("status", *home),
         ("doctor", *home, "--deep"),
-    ):
-        assert watched(*arguments).returncode == 0, arguments
+    )
     site.import_(beacon.url)
     pairing = run("receipt", "pair", "--home", site.workstation, SOURCE, "--json").stdout
     secret = tmp_path / "secret"
@@ -76,7 +103,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
     code = code["codes"][0]["code"]
     anew = ("--home", homes.create(tmp_path / "anew", "isolated", SOURCE).path)
     shutil.copy(site.isolated / "trust.json", anew[1])
-    for arguments in (
+    all_isolated(
         ("inspect", *home, site.bundle),
         ("cat", *home, site.bundle),
         ("verify", *home, site.stick),
@@ -89,8 +116,7 @@ def test_no_command_of_the_isolated_side_loads_a_network_module(site, beacon, tm
         ("audit", "verify", *home),
         ("audit", "show", *home),
         ("status", *home, "--json", "--max-age", "9000d", "--gap-over", "9000d", "--check"),
-    ):
-        assert watched(*arguments).returncode == 0, arguments
+    )
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -108,7 +134,7 @@ def test_no_command_of_the_isolated_side_asks_the_kernel_for_a_network_socket(si
         )
     ):
         trace = tmp_path / f"trace-{number}"
-        command = ["strace", "-f", "-qq", "-e", "trace=%network", "-o", trace]
+        command = ["strace", "--seccomp-bpf", "-f", "-qq", "-e", "trace=%network", "-o", trace]
         command += [sys.executable, "-m", "airgap", *arguments]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         assert "AF_INET" not in trace.read_text(), arguments
@@ -145,10 +171,15 @@ def test_every_commands_help_has_an_example_and_the_options_that_all_have():
             assert part in output, command
 
 
+@pytest.fixture(scope="module")
+def helped():
+    names = ["", *COMMANDS]
+    return dict(zip(names, watched(*((*name.split(), "--help") for name in names)), strict=True))
+
+
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_help_loads_no_network_module(name):
-    done = watched(*name.split(), "--help")
-    assert done.returncode == 0
+def test_help_loads_no_network_module(helped, name):
+    assert_isolated((name, "--help"), *helped[name])
 
 
 def test_help_loads_no_heavy_module():
