@@ -227,7 +227,6 @@ def test_every_command_prints_one_json_object_and_nothing_else_on_stdout(site, b
         ("status", *workstation),
         ("doctor", *isolated),
         ("doctor", *workstation),
-        ("demo",),
     ):
         assert isinstance(json.loads(run(*arguments, "--json").stdout), dict), arguments
 
