@@ -63,10 +63,16 @@ def violations(document: dict[str, Any], version: str) -> list[str]:
     """Return what Kubernetes' strict schema of that version, which knows every field, has against a document."""
     group, _, number = document["apiVersion"].rpartition("/")
     short = f"{group.partition('.')[0]}-{number}" if group else number
-    registry = Registry().with_resource("/api/_definitions.json", _schema(version, "_definitions"))
     schema = _schema(version, f"{document['kind'].lower()}-{short}").contents
-    validator = Draft202012Validator(schema, registry=registry)
+    validator = Draft202012Validator(schema, registry=_definitions(version))
     return [f"{e.json_path}: {e.message}" for e in validator.iter_errors(document)]
+
+
+@functools.cache
+def _definitions(version: str) -> Registry[Any]:
+    # Gone through once: else each document goes through all of Kubernetes.
+    whole = _schema(version, "_definitions")
+    return Registry().with_resource("/api/_definitions.json", whole).crawl()
 
 
 @functools.cache
