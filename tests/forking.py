@@ -286,10 +286,11 @@ def load() -> None:
     from airgap import catalog
     from airgap.cli import recording  # noqa: F401
     from airgap.pgsession import library
-    from airgap.replay import transport  # noqa: F401
+    from airgap.replay import network, transport  # noqa: F401
 
     list(every_command())
     library("a test")
+    network.authorities(None)
     catalog.load().prepare()
     gc.freeze()  # so that children copy less of this process's memory
 

@@ -4,6 +4,7 @@ import os
 import ssl
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
@@ -68,13 +69,18 @@ def authorities(ca_file: Path | None) -> Authorities:
     Raises:
         UsageError: they can't be read.
     """
-    context = tls(ca_file)
     chosen = chosen_authorities(ca_file)
     if chosen is not None:
+        tls(ca_file)
         return Authorities(chosen, None)
+    return _of_system(ssl.get_default_verify_paths())
+
+
+@cache
+def _of_system(paths: ssl.DefaultVerifyPaths) -> Authorities:
+    """Return where the system's are; read once, for that takes longer than all else of a client."""
     # Python's OpenSSL knows where this system keeps them; the client's own was built elsewhere.
-    paths = ssl.get_default_verify_paths()
-    loaded = paths.cafile is not None and context.get_ca_certs()
+    loaded = paths.cafile is not None and tls(None).get_ca_certs()
     return Authorities(paths.cafile if loaded else _certifi(), paths.capath)
 
 
