@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airgap import captured, credentials, export, media, unsealing
 from airgap.audit import record
+from airgap.bundle import reader
 from airgap.bundle.layout import Compression, Header
 from airgap.catalog import Catalog
 from airgap.errors import UsageError
@@ -151,6 +152,8 @@ def run(home: Home, catalog: Catalog, order: Order, now: datetime) -> Exported:
             for one in made:
                 found += of_timeline(one.timeline, now, "this clock")
             written = _write(home, outbox, order, now)
+            if order.again and not order.sign_again:
+                found += _signed_otherwise(home, outbox, catalog, order.keys)
     finally:
         outbox.close()
     record("written", files=[str(one.path) for one in written], findings=[f.code for f in found])
@@ -190,6 +193,26 @@ def _sign_again(maker: Maker) -> None:
                 sequence=bundle.sequence,
                 keys=[key.public.fingerprint for key in maker.keys],
             )
+
+
+def _signed_otherwise(
+    home: Home, outbox: Outbox, catalog: Catalog, choices: Sequence[str]
+) -> list[Finding]:
+    """Tell of bundles that were written again as signed before, where another key was asked for."""
+    names = [name for name in choices if name in home.key_names()]
+    asked = {home.public_key(name).key_id for name in names}
+    others: list[int] = []
+    for bundle in outbox.bundles() if asked else ():
+        if is_due(outbox, bundle, again=True):
+            with (home.folder("bundles") / bundle.file_name).open("rb") as stream:
+                file = reader.open_file(stream, name=bundle.file_name, catalog=catalog)
+            if asked.isdisjoint(one.key_id for one in file.envelope.signatures):
+                others.append(bundle.sequence)
+    if not others:
+        return []
+    which = f"bundle {others[0]}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+    words = f"{which} written as signed before, and not with {', '.join(names)}: add --sign-again for that"
+    return [Finding("signed-otherwise", words)]
 
 
 def _record_made(one: Made) -> None:

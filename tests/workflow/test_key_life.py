@@ -44,6 +44,18 @@ def test_a_rotated_key_is_trusted_by_the_old_ones_word_and_the_chain_goes_on(sit
     assert (site.isolated / "keys" / "retired" / "default.pem").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_that_signs_nothing_of_what_is_written_again_is_named(site: Site):
+    days(site, 1)
+    rotate(site, "2027")
+    result = site.export("--again", "--key", "2027", "--json")
+    [finding] = json.loads(result.stdout)["findings"]
+    assert finding["code"] == "signed-otherwise"
+    assert "bundle 1 written as signed before, and not with 2027" in finding["message"]
+    site.export("--again", "--sign-again", "--force", "--key", "2027")
+    result = site.export("--again", "--key", "2027", "--json")
+    assert json.loads(result.stdout)["findings"] == []
+
+
 def test_after_its_successor_took_over_the_old_key_signs_no_later_bundle(site: Site, beacon):
     days(site, 1)
     path = rotate(site, "2027")
