@@ -202,9 +202,12 @@ class Maker:
 def make_bundles(maker: Maker, max_size: int = DEFAULT_MAX_SIZE) -> Iterator[Made]:
     """Put every record that is in no bundle yet into bundles, and yield each when it is made.
 
+    What is taken in meanwhile may wait for the next export: while much comes in, this would not end.
+
     Raises as ``Maker`` does.
     """
-    while (one := maker.make(max_size)) is not None:
+    last = maker.outbox.last_number()
+    while maker.outbox.next_bundle()[2] <= last and (one := maker.make(max_size)) is not None:
         yield one
 
 

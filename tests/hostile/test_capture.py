@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -25,7 +25,12 @@ import pytest
 from support import LICENSE, SOURCE, report, run, transaction, write_lines
 
 from airgap import captured, catalog
+from airgap.bundle.layout import Header
+from airgap.collect.payloads import Rules, records_of
+from airgap.export import Maker, make_bundles
+from airgap.home import open_home
 from airgap.outbox import Outbox
+from airgap.sightings import Sighting
 
 RUNS = "langgraph.platform.runs"
 USAGE, TRACES = "/v1/metadata/submit", "/v1/beacon/ingest-traces"
@@ -524,6 +529,39 @@ def test_collecting_and_exporting_at_the_same_time(site, turns, threads):
         for line in run("cat", "--home", site.isolated, bundle).stdout.splitlines()
     ]
     assert len(left) == len(reports) + len(ids), "each left once"
+
+
+class Arriving:
+    """A key during whose every signature one more transaction is taken in."""
+
+    def __init__(self, site):
+        self.site, self.outbox = (
+            site,
+            Outbox(site.isolated / "outbox.sqlite", SOURCE, catalog.load()),
+        )
+        self.arrived = 0
+
+    def sign(self, message):
+        assert self.arrived < 100, "the export does not end"
+        self.arrived += 1
+        sent = records_of(traces(self.arrived), b"", self.outbox.catalog, Rules(), where="test")
+        captured.receive(self.outbox, [[Sighting.of(one) for one in sent]], T0)
+        return self.site.exporter.sign(message)
+
+
+def test_an_export_ends_however_much_comes_in_meanwhile(site):
+    """What came after it began waits for the next one, and none is a bundle by itself."""
+    site.collect([transaction(900 + n) for n in range(3)], "--license-file", site.license_file)
+    with closing(Outbox(site.isolated / "outbox.sqlite", SOURCE, catalog.load())) as outbox:
+        key = Arriving(site)
+        maker = Maker(
+            open_home(site.isolated), outbox, (key,), site.trust, outbox.catalog, T0, Header("bundle"), None
+        )  # fmt: skip
+        assert [made.totals.records for made in make_bundles(maker)] == [3]
+        key.outbox.close()
+        assert (key.arrived, outbox.waiting().records) == (1, 1)
+    site.export()
+    assert site.status()["waiting"] == {}
 
 
 # ---- (e) signals and systemd
