@@ -32,6 +32,7 @@ LONG = (
     "test_crash.py",
     "test_kill.py",
     "test_capture.py",
+    "test_soak.py",
     "test_isolation.py",
     "test_sandbox.py",
     "test_every_byte.py",

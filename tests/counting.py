@@ -31,15 +31,21 @@ _LONGEST = 30.0
 """Seconds after which any wait is given up: nothing here can hang for ever."""
 
 
-def identities(body: bytes) -> list[str]:
-    """Return what the records in a request's body are known by: only the body itself is asked."""
+def payloads(body: bytes) -> dict[str, dict]:
+    """Return the records in a request's body by what they are known by: only the body is asked."""
     fields = json.loads(body)
-    return [identity(one) for one in fields.get("trace_transactions", [fields])]
+    return {identity(one): one for one in fields.get("trace_transactions", [fields])}
 
 
 def identity(payload: dict) -> str:
     """Return a transaction's id, or the end of a report's period, which is another in each one."""
     return payload.get("id") or payload["to_timestamp"]
+
+
+def measures(payload: dict) -> dict[str, int]:
+    """Return what a record counts."""
+    traces = {"trace_count": payload["trace_count"]} if "trace_count" in payload else {}
+    return payload.get("measures", traces)
 
 
 class CountingBeacon:
@@ -49,6 +55,8 @@ class CountingBeacon:
         self.received: Counter[str] = Counter()
         self.possible: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
+        self.sums: Counter[str] = Counter()
+        """What the counted records count, by the measure's name."""
         self.keys: dict[str, set[str]] = {}
         self.faults: Counter[str] = Counter()
         self.requests = 0
@@ -148,11 +156,11 @@ class CountingBeacon:
             _reset(connection)
             return False
         headers, body = _whole(connection, head, body)
-        records = identities(body)
+        records = payloads(body)
         with self._changed:
-            self.received.update(records)
+            self.received.update(records.keys())
             if fault not in NOT_COUNTED:
-                self.possible.update(records)
+                self.possible.update(records.keys())
             for record in records:
                 self.keys.setdefault(record, set()).add(headers["idempotency-key"])
         self._pass("received")
@@ -169,13 +177,14 @@ class CountingBeacon:
             self._go_away(0.05 + 0.3 * share)
         return keep
 
-    def _count(self, path: str, records: list[str]) -> int:
+    def _count(self, path: str, records: dict[str, dict]) -> int:
         """Count records, and return how many of them: transactions that are known are not new."""
         with self._changed:
-            if path == TRACES:
-                records = [record for record in records if not self.counted[record]]
-            self.counted.update(records)
-        return len(records)
+            new = [one for one in records if path != TRACES or not self.counted[one]]
+            self.counted.update(new)
+            for one in new:
+                self.sums.update(measures(records[one]))
+        return len(new)
 
     def _answer(
         self, connection: socket.socket, fault: str, path: str, inserted: int, share: float

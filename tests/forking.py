@@ -113,6 +113,8 @@ class Forks(Server):
     def __init__(self) -> None:
         super().__init__(__file__, _LONGEST + 30)
         self._number = 0
+        self.peak = 0
+        """Most memory that the last command had, in KiB: what it got from the server counts."""
         self.over = threading.Event()
 
     def run(self, *arguments: object, output: Path, kill: Kill | None = None) -> int:
@@ -123,7 +125,7 @@ class Forks(Server):
         order = {"run": self._number, "arguments": [*map(str, arguments)], "output": str(output)}
         order["environment"] = dict(os.environ)
         self._control.send(json.dumps({**order, **vars(kill)}).encode())
-        status = int(self._control.recv(100))
+        status, self.peak = map(int, self._control.recv(100).split())
         self.over.set()
         assert status != HUNG, f"hung: {arguments}\n{output.read_text()}"
         return status
@@ -177,10 +179,10 @@ def serve(control: socket.socket) -> None:
         os.close(ready)
         tracer = _trace(pid, order) if order["call"] else None
         os.close(gate)
-        status = _watch(control, pid, order)
+        status, peak = _watch(control, pid, order)
         if tracer is not None:
             tracer.communicate(timeout=10)
-        control.send(str(status).encode())
+        control.send(f"{status} {peak}".encode())
 
 
 def _start(control: socket.socket, order: dict, descriptors: list[int]) -> None:
@@ -252,8 +254,12 @@ def _trace(pid: int, order: dict) -> subprocess.Popen:
     return tracer
 
 
-def _watch(control: socket.socket, pid: int, order: dict) -> int:
-    """Wait for the process to end; kill it when it is time or the other side says so."""
+def _watch(control: socket.socket, pid: int, order: dict) -> tuple[int, int]:
+    """Wait for the process to end; kill it when it is time or the other side says so.
+
+    Returns:
+        Its exit status, or minus the signal's number, and the most memory that it had, in KiB.
+    """
     descriptor = os.pidfd_open(pid)
     seconds = _LONGEST if order["after"] is None else order["after"]
     end, hung = time.monotonic() + seconds, False
@@ -272,8 +278,8 @@ def _watch(control: socket.socket, pid: int, order: dict) -> int:
             os.kill(pid, signal.SIGKILL)
             select.select([descriptor], [], [], _LONGEST)
     os.close(descriptor)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return HUNG if hung else status
+    _, ended, used = os.wait4(pid, 0)
+    return HUNG if hung else os.waitstatus_to_exitcode(ended), used.ru_maxrss
 
 
 def load() -> None:

@@ -97,13 +97,14 @@ class Crowd(Scenario):
         self.check(cut_off=KILLED in found)
         return found
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self, where: str = "TRUE") -> dict[str, Row]:
         """Read the ledger as it stands, which settles nothing."""
         if self.server.execute("SELECT to_regclass('airgap_ledger.record') IS NULL") == "t":
             return {}
         with psycopg.connect(self.server.url) as connection:
             found = connection.execute(
                 "SELECT payload, id, kind, state, attempts, doubted FROM airgap_ledger.record_state"
+                f" WHERE {where}"
             )
             return {
                 identity(codec.decode_own(payload)): Row(identifier.hex(), *rest)
