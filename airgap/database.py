@@ -130,12 +130,7 @@ class Database:
             self.connection.execute("PRAGMA synchronous = FULL")
             self.path.chmod(0o600)
             found = self._version()
-            if found and not self._is_ours():
-                raise UsageError(
-                    "this database is not of the sort that is needed here",
-                    where=str(self.path),
-                    hint="an outbox is no ledger; correct the path in airgap.toml",
-                )
+            self._require_ours(found)
             if found != version:
                 self._bring_up(layout, version, upgrades)
             # Not before: a table that is made anew must not take along what refers to it.
@@ -144,6 +139,8 @@ class Database:
     def _bring_up(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self.transaction():
             found = self._version()
+            # Once more: what it is may have been changed while this one waited for its turn.
+            self._require_ours(found)
             if found == 0:
                 self._run(layout)
                 found = version
@@ -166,6 +163,14 @@ class Database:
                     where=str(self.path),
                     hint="restore it from a copy, together with its -wal file; it was left as it is",
                 )
+
+    def _require_ours(self, found: int) -> None:
+        if found and not self._is_ours():
+            raise UsageError(
+                "this database is not of the sort that is needed here",
+                where=str(self.path),
+                hint="an outbox is no ledger; correct the path in airgap.toml",
+            )
 
     def _is_ours(self) -> bool:
         [whose] = self.connection.execute("PRAGMA application_id").fetchone()
@@ -247,6 +252,20 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+
+
+def quietly(path: Path) -> str | None:
+    """Return how to open a database so that not even a lock file is made, or None where it can't be.
+
+    SQLite makes the files -wal and -shm beside a database that it only reads, and leaves them there
+    ("Write-Ahead Logging", section 5, Read-Only Databases). Without a -wal nobody has it open, and all
+    of it is in the one file. A -wal without -shm is what a copy that lacks it looks like.
+    """
+    wal, shared = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    name = f"file:{quote(str(path.absolute()))}?mode=ro"
+    if not wal.exists() or wal.stat().st_size == 0:
+        return f"{name}&immutable=1"
+    return name if shared.exists() else None
 
 
 def tells(connection: sqlite3.Connection, told_by: tuple[str, str]) -> bool:

@@ -5,13 +5,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airgap import catalog, configuration, pgurl, settings
 from airgap.errors import NoHomeError, UsageError
 from airgap.files import sync_folder, write_atomically
 from airgap.trust import keys
 from airgap.trust.keys import Passphrase, PrivateKey, PublicKey
+
+if TYPE_CHECKING:
+    from airgap.moved import Mark
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 """What a source or a workstation can be called."""
@@ -93,6 +96,13 @@ class Home:
         place = chosen if pgurl.is_url(chosen) else str(Path(chosen).expanduser().absolute())
         return replace(self, ledger=place)
 
+    def with_file(self) -> "Home":
+        """Return the home with a file as its ledger: its own, where a server is chosen."""
+        chosen = self._chosen_ledger
+        if chosen is None or not pgurl.is_url(chosen):
+            return self
+        return replace(self, ledger=str(self.path / "ledger.sqlite"))
+
     @property
     def ledger_url(self) -> str | None:
         """Where a ledger is that several workstations share, or None where it is a file."""
@@ -123,6 +133,16 @@ class Home:
         return shared
 
     @property
+    def moved(self) -> "Mark | None":
+        """Where the home's own ledger went, if that was moved to a server."""
+        own = self.path / "ledger.sqlite"
+        if not own.exists():
+            return None
+        from airgap import moved  # most commands need no SQLite
+
+        return moved.read(own)
+
+    @property
     def ledger_name(self) -> str:
         """Where the ledger is, as it may be shown."""
         url = self.ledger_url
@@ -149,6 +169,13 @@ class Home:
 
     def _require_no_other(self, chosen: str) -> None:
         own = self.path / "ledger.sqlite"
+        mark = self.moved
+        if mark is not None:
+            if pgurl.is_url(chosen):
+                return  # whether that is the ledger which it became is seen when it is opened
+            from airgap import moved
+
+            raise moved.refusal(mark, own)
         if own.exists():
             who = "airgap.toml" if self.ledger is None else "--ledger or AIRGAP_LEDGER"
             raise UsageError(
@@ -156,8 +183,8 @@ class Home:
                 where=str(own),
                 expected="one ledger: what another does not know, it delivers again",
                 found=chosen,
-                hint=f"move {own.name} and what begins with its name there, where that is a file, or "
-                "leave `ledger` out",
+                hint=f"leave `ledger` out; or move it there: where that is a file, {own.name} and what "
+                "begins with its name, where it is a server: airgap ledger move URL",
             )
 
     @property

@@ -14,6 +14,7 @@ CONNECTED = {
     ("ledger", "deadletter", "export"),
     ("ledger", "deadletter", "retry"),
     ("ledger", "list"),
+    ("ledger", "move"),
     ("ledger", "resolve"),
     ("ledger", "show"),
     ("receipt", "code"),

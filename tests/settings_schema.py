@@ -26,13 +26,13 @@ FORMS: dict[type, dict[str, Any]] = {
 EACH_TIME = frozenset(
     # What a command is asked to do, and decisions that name their reason or their bundle.
     "home json message reason again sign_again resume dry_run no_usage of bundle new deny resend delivered "
-    "since since_sequence head check "
+    "since since_sequence head check undo "
     # What is one for all commands: two ledgers would deliver twice.
     "ledger "
     # What says whose word counts.
     "role source fingerprint root from until threshold exporters reviewers importer "
     # What overrules a refusal.
-    "force backdated accept_backdated take_exported unverified digests_only".split()
+    "server_lost force backdated accept_backdated take_exported unverified digests_only".split()
 )
 NEVER_A_VARIABLE = frozenset(
     # What lets more leave than before, or protects a key less, is written down or typed.

@@ -125,10 +125,10 @@ def progress(out: Output, ledger: Ledger) -> Iterator[Callable[[int], None]]:
     if out.quiet or out.as_json or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from airgap.cli.progress import delivering
+    from airgap.cli.progress import shown
 
     total = sum(states.get("waiting", 0) for states in ledger.states(scoped=True).values())
-    with delivering(total) as advance:
+    with shown(total) as advance:
         yield advance
 
 

@@ -11,7 +11,7 @@ import click
 
 from airgap.audit import record
 from airgap.causes import ASK
-from airgap.cli import ledgers
+from airgap.cli import ledger_move, ledgers
 from airgap.cli.common import Output, airgap_command, ledger_option
 from airgap.errors import PartialDeliveryError, UsageError
 from airgap.files import written_whole
@@ -288,7 +288,7 @@ def _retry(out: Output, home_path: Path, ledger: str | None, identifier: str, re
     )
 
 
-for _command in (_list, _show, _resolve):
+for _command in (_list, _show, _resolve, ledger_move.command):
     command.add_command(_command)
 for _command in (_export, _retry):
     deadletter.add_command(_command)

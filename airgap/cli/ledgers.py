@@ -22,12 +22,18 @@ def workstation(home_path: Path, ledger: str | None, warn: Callable[[str], None]
     """
     home = on_side(home_path, "workstation").with_ledger(ledger)
     url = home.ledger_url
-    if ledger and url is not None and pgurl.has_password(url):
+    if ledger and url is not None:
+        warn_of_password(url, warn)
+    return home
+
+
+def warn_of_password(url: str, warn: Callable[[str], None]) -> None:
+    """Warn of a URL that holds a password, where it was typed."""
+    if pgurl.has_password(url):
         warn(
             "the ledger's URL holds a password, which other users of this machine can see while the "
             "command runs: use PGPASSWORD, ~/.pgpass or a service file"
         )
-    return home
 
 
 def looked_at(home: Home) -> AbstractContextManager[Ledger]:

@@ -1,4 +1,4 @@
-"""How far a delivery is, on a terminal: done of all, how fast, and how long it still takes."""
+"""How far a delivery, or a move, is, on a terminal: done of all, how fast, and how long it still takes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,21 +9,29 @@ from rich.text import Text
 
 
 @contextmanager
-def delivering(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr; what is yielded is told how many records are settled.
+def shown(
+    total: int, what: str = "delivering", unit: str = "records"
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr; what is yielded is told how many are done.
 
     Args:
-        total: how many records are to be settled.
+        total: how many there are.
+        what: what is done with them.
+        unit: what they are.
     """
     console = Console(stderr=True)
     bar = BarColumn(bar_width=20)
-    with Progress("delivering", bar, _Counts(), console=console, refresh_per_second=4) as progress:
-        task = progress.add_task("delivering", total=total)
+    with Progress(what, bar, _Counts(unit), console=console, refresh_per_second=4) as progress:
+        task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
 
 
 class _Counts(ProgressColumn):
     """``1,234 of 5,000 · 320 records/s · 12 s left``."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
         """See rich."""
@@ -31,7 +39,9 @@ class _Counts(ProgressColumn):
         speed = task.finished_speed or task.speed
         if speed:
             said.append(
-                f"{speed:,.0f} records/s" if speed >= 10 else f"{60 * speed:,.0f} records/min"
+                f"{speed:,.0f} {self._unit}/s"
+                if speed >= 10
+                else f"{60 * speed:,.0f} {self._unit}/min"
             )
         if task.time_remaining and not task.finished:
             said.append(f"{span(task.time_remaining)} left")

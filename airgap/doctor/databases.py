@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
-from airgap import timestamps
-from airgap.database import tells, translate
+from airgap import moved, timestamps
+from airgap.database import quietly, tells, translate
 from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError, UsageError
@@ -44,20 +43,6 @@ def path_of(home: Home) -> Path:
         UsageError: airgap.toml names a ledger that can't be meant.
     """
     return home.outbox_path if home.side == "isolated" else home.ledger_path
-
-
-def uri(path: Path) -> str | None:
-    """Return how to open a database so that not even a lock file is made, or None where it can't be.
-
-    SQLite makes the files -wal and -shm beside a database that it only reads, and leaves them there
-    ("Write-Ahead Logging", section 5, Read-Only Databases). Without a -wal nobody has it open, and all
-    of it is in the one file. A -wal without -shm is what a copy that lacks it looks like.
-    """
-    wal, shared = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
-    name = f"file:{quote(str(path.absolute()))}?mode=ro"
-    if not wal.exists() or wal.stat().st_size == 0:
-        return f"{name}&immutable=1"
-    return name if shared.exists() else None
 
 
 def look(scene: Scene) -> Iterator[Finding]:
@@ -114,7 +99,7 @@ def _wal(path: Path) -> Path:
 def _opened(
     scene: Scene, home: Home, path: Path, what: str, receipts: list[str]
 ) -> Iterator[Finding]:
-    target = uri(path)
+    target = quietly(path)
     if target is None:
         yield not_checked(
             "database.intact",
@@ -143,7 +128,7 @@ def newest(scene: Scene) -> Iterator[tuple[datetime, str]]:
         if home.side == "workstation" and home.ledger_url is not None:
             return
         path = path_of(home)
-        target = uri(path) if path.is_file() else None
+        target = quietly(path) if path.is_file() else None
         if target is None:
             return
         with closing(sqlite3.connect(target, uri=True, timeout=5)) as connection:
@@ -198,6 +183,17 @@ def _judged(
             f"the {what} is empty: a run was cut off while it made it",
             where=str(path),
             cure="the next command makes its tables; if it should hold something, restore it from a copy",
+        )
+        return
+    mark = moved.of(connection)
+    if mark is not None:
+        refused = moved.refusal(mark, path)
+        yield wrong(
+            "database.layout",
+            refused.message,
+            where=refused.where,
+            expected=refused.expected,
+            cure=refused.hint,
         )
         return
     is_ours = whose == int.from_bytes(application.encode()) if whose else tells(connection, told_by)

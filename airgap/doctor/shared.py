@@ -6,6 +6,7 @@ from airgap.doctor.databases import receipts_in
 from airgap.doctor.findings import Finding, ok, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError, UnreachableError, UsageError
+from airgap.replay.moving import require_moved_here
 from airgap.replay.shared import SharedDatabase
 from airgap.text import plural, printable
 
@@ -37,9 +38,24 @@ def look(scene: Scene) -> Iterator[Finding]:
         else:
             yield ok("database.there", "the ledger is there", database.name)
         yield ok("database.layout", f"layout {database.version}")
+        try:
+            require_moved_here(home, database)
+        except UsageError as error:
+            yield _not_it(error)
+            return
         yield from _judged(scene, database)
     finally:
         database.close()
+
+
+def _not_it(error: UsageError) -> Finding:
+    return wrong(
+        "database.newest",
+        error.message,
+        where=error.where,
+        expected=error.expected,
+        cure=error.hint,
+    )
 
 
 def _judged(scene: Scene, database: SharedDatabase) -> Iterator[Finding]:

@@ -6,12 +6,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from airgap import timestamps
+from airgap import moved, timestamps
 from airgap.catalog import Catalog
 from airgap.database import Database
 from airgap.files import exclusive, is_held
 from airgap.home import Home
 from airgap.pgsession import Ask
+from airgap.replay import moving
 from airgap.replay.claims import Sharing
 from airgap.replay.ledger import Ledger
 from airgap.replay.shared import SharedDatabase
@@ -33,9 +34,12 @@ def looked_at(
         AirgapError: it can't be opened; see ``Database`` and ``SharedDatabase``.
     """
     url = home.ledger_url
+    if url is None:
+        moved.require_unmoved(home.ledger_path)
     place = home.ledger_path if url is None else SharedDatabase(url, ask)
     ledger = Ledger(place, catalog, clock)
     try:
+        moving.require_moved_here(home, ledger.database)
         yield ledger
     finally:
         ledger.close()
@@ -76,10 +80,12 @@ def copied(home: Home, catalog: Catalog, ask: Ask | None = None) -> Iterator[Led
         ledger = Ledger(database, catalog, timestamps.system_clock)
         ledger.claims = Sharing(database, catalog, timestamps.system_clock, dry=True)
         try:
+            moving.require_moved_here(home, database)
             yield ledger
         finally:
             ledger.close()
         return
+    moved.require_unmoved(home.ledger_path)
     with TemporaryDirectory(dir=home.folder("quarantine")) as folder:
         ledger = Ledger(Path(folder) / "ledger.sqlite", catalog, timestamps.system_clock)
         try:

@@ -95,6 +95,37 @@ class SharedDatabase:
         with suppress(self._psycopg.Error):
             self._raw.close()
 
+    def keep(self) -> None:
+        """Store what a dry session did, durably, and end its transaction.
+
+        Raises:
+            AirgapError: the server refused, or is out of reach: then it may have stored it all the same.
+        """
+        self.connection.execute("COMMIT")
+        self._depth = 0
+
+    def copy_in(
+        self, table: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]]
+    ) -> int:
+        """Add rows to a table by COPY, which is many times as quick as statements.
+
+        Args:
+            table: the table.
+            columns: names, and types as PostgreSQL calls them.
+            rows: read one by one.
+
+        Returns:
+            How many rows the server says it took.
+        """
+        names, types = zip(*columns, strict=True)
+        statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+        with self._errors(), self._raw.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                copy.set_types(types)
+                for row in rows:
+                    copy.write_row(row)
+            return int(cursor.rowcount)
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """All or nothing. Within another one it is a part of that, which can fail by itself."""

@@ -43,7 +43,7 @@ LAYERS = [
         "airgap.database",
         "airgap.audit",
     ),
-    ("airgap.quarantine", "airgap.vouching"),
+    ("airgap.quarantine", "airgap.vouching", "airgap.moved"),
     ("airgap.verify", "airgap.media", "airgap.home", "airgap.unsealing", "airgap.arrivals"),
     ("airgap.outbox_layout", "airgap.known_ids"),
     ("airgap.outbox", "airgap.review"),

@@ -1,6 +1,5 @@
 """Ledgers of every layout there ever was are brought up to date where they are, and lose nothing."""
 
-import json
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -8,8 +7,9 @@ from datetime import UTC, datetime
 import old_ledgers
 import pytest
 from crashing import copy_of
-from servers import always, answer, reset, serving
-from support import LICENSE, SOURCE, Site, day, run, transaction
+from lived import lived_in, told
+from servers import always, answer, serving
+from support import SOURCE, day
 
 from airgap import catalog, timestamps
 from airgap.errors import DamagedError, UsageError
@@ -18,15 +18,10 @@ from airgap.replay.ledger import Ledger
 from airgap.windows import Coverage, micros
 
 SCHEMAS = catalog.load()
-LICENSED = {"license": LICENSE}
 
 
 def ledger_of(site):
     return site.workstation / "ledger.sqlite"
-
-
-def told(site, *words, code=0):
-    return json.loads(run(*words, "--home", site.workstation, "--json", code=code).stdout)
 
 
 @contextmanager
@@ -40,43 +35,10 @@ def within(first, last):
     return tuple(micros(datetime(2026, 1, n, tzinfo=UTC)) for n in (first, last))
 
 
-def answers(connection, body, _number):
-    """Deliver, refuse, leave in doubt, or send away, by the day that a report is about."""
-    if b"trace_transactions" in body:
-        connection.sendall(answer(200, {"inserted_count": 2}))
-    elif b'"from_timestamp":"2026-01-02' in body:
-        connection.sendall(answer(422, {"detail": "no"}))
-    elif b'"from_timestamp":"2026-01-03' in body:
-        reset(connection, body, 0)
-    elif b'"from_timestamp":"2026-01-05' in body:
-        connection.sendall(answer(401))
-    else:
-        connection.sendall(answer(204))
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A workstation whose ledger has bundles, receipts, history, and a record in each state."""
-    site = Site.build(tmp_path_factory.mktemp("lived"))
-    site.collect([day(1), {**LICENSED, "trace_transactions": [transaction(1), transaction(2)]}])
-    site.export()
-    with serving(answers) as server:
-        site.import_(server.url)
-    site.collect([day(n) for n in (1, 2, 3, 5, 6, 7)])
-    site.export()
-    with serving(answers) as server:
-        site.import_(server.url, "--in-flight", "1", code=6)
-    [doubt] = told(site, "ledger", "list", "--state", "in_doubt")["records"]
-    choice = ("--resend", "--reason", "support: not counted")
-    run("ledger", "resolve", "--home", site.workstation, doubt["id"], *choice)
-    with serving(answers) as server:
-        site.import_(server.url, "--in-flight", "1", code=6)
-    # A run was cut off while it sent one.
-    with closing(sqlite3.connect(ledger_of(site))) as connection:
-        last = "(SELECT max(record) FROM open_record WHERE state = 'waiting')"
-        connection.execute(f"UPDATE open_record SET state = 'sending' WHERE record = {last}")
-        connection.commit()
-    return site
+    return lived_in(tmp_path_factory.mktemp("lived"))
 
 
 @pytest.fixture
