@@ -259,11 +259,13 @@ class Move:
                     found=f"what was moved at {mark.begun_at}",
                     hint="end the move by the same command without --undo",
                 )
+            _require_no_copy(shared)
             if not server_lost:
                 self._require_not_held(shared, mark)
 
     def _require_not_held(self, shared: SharedDatabase, mark: Mark) -> None:
         """Check that a server without the ledger is the one to which it was sent, and never held it."""
+        _require_no_copy(shared)
         here = _identity(shared)
         if here != mark.server or (here.startswith("/") and shared.name != mark.place):
             raise self._elsewhere(mark, shared.name)
@@ -324,6 +326,18 @@ def _identity(shared: SharedDatabase) -> str:
         return f"/{number}"
     [system] = execute("SELECT system_identifier FROM pg_control_system()").fetchone()
     return f"{system}/{number}"
+
+
+def _require_no_copy(shared: SharedDatabase) -> None:
+    """Check that a server is not one that follows another, and does not know yet what that one holds."""
+    [follows] = shared.connection.execute("SELECT pg_is_in_recovery()").fetchone()
+    if follows:
+        raise UsageError(
+            "this server is a standby, which follows another one",
+            where=shared.name,
+            expected="the primary server, whose word it is whether it holds the ledger",
+            hint="give the primary's URL, or make this one the primary first",
+        )
 
 
 def _require_whole(file: sqlite3.Connection, path: Path) -> None:

@@ -4,6 +4,7 @@
     python tests/benchmarks/ledger.py --postgres            # beside it, the same in PostgreSQL
     python tests/benchmarks/ledger.py --sizes 100000 10000000
     python tests/benchmarks/ledger.py --sizes --sticks 100 1000   # sticks with so many bundles
+    python tests/benchmarks/ledger.py --sizes --postgres --moves 200000   # from a file into PostgreSQL
 
 A ledger is filled with delivered usage reports of a hundred sources, in bundles of 10,000 that were
 answered by receipts; a few hundred records are in doubt or dead. Then one real bundle of 10,000
@@ -11,14 +12,17 @@ records (a fifth of them usage reports, the others trace transactions) is import
 delivered to a beacon that answers at once, and answered by a receipt; and what people look at is
 looked at. Every figure is the time of one run, in milliseconds; the last columns say how it grew.
 Sticks hold bundles of 10 usage reports, ten of each source; their figures are milliseconds per bundle.
+A move is one run of ``airgap ledger move``, with its start and its comparison of both sides.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import random
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -328,6 +332,29 @@ def stick(bundles: int, root: Path, server: PostgresServer | None) -> dict[str, 
     return found
 
 
+def moved(size: int, root: Path, server: PostgresServer) -> dict[str, float]:
+    """Move a file's ledger to the server; return milliseconds, and MiB of memory at the most."""
+    site = Site.build(root)
+
+    def filled() -> None:
+        ledger = Ledger(site.workstation / "ledger.sqlite", SCHEMAS, timestamps.system_clock)
+        fill(ledger, size, home.open_home(site.workstation).folder("receipts"), seen=True)
+        ledger.close()
+
+    # In a process of its own: what this one needs at the most counts for those that it starts.
+    filling = multiprocessing.get_context("fork").Process(target=filled)
+    filling.start()
+    filling.join()
+    server.reset()
+    words = ("ledger", "move", "--home", str(site.workstation), server.url)
+    begun = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "airgap", *words])
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the move ended with {status}")
+    return {"ms": (time.perf_counter() - begun) * 1000, "MiB": usage.ru_maxrss / 1024}
+
+
 Measure = Callable[[int, Path, PostgresServer | None], dict[str, float]]
 
 
@@ -358,6 +385,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--sticks", type=int, nargs="*", default=[], help="bundles on sticks")
+    parser.add_argument(
+        "--moves", type=int, nargs="*", default=[], help="records moved, with --postgres"
+    )
     parser.add_argument("--exported", type=int, default=EXPORTED, help="records in the new bundle")
     parser.add_argument("--postgres", action="store_true", help="beside the file, in PostgreSQL")
     parser.add_argument(
@@ -374,10 +404,18 @@ def main() -> None:
             )
         if chosen.sticks:
             figures |= table(chosen.sticks, "ms per bundle", stick, server)
+        for size in chosen.moves if server else ():
+            with tempfile.TemporaryDirectory() as folder:
+                for name, value in moved(size, Path(folder), server).items():
+                    figures.setdefault("move", {}).setdefault(name, []).append(value)
+    if "move" in figures:
+        print("\n| moved | s | records per second | peak, MiB |\n|---:|---:|---:|---:|")
+        for size, ms, peak in zip(chosen.moves, *figures["move"].values(), strict=True):
+            print(f"| {size:,} | {ms / 1000:.1f} | {size * 1000 / ms:,.0f} | {peak:.0f} |")
     print(f"\n{os.cpu_count()} cores, Python {platform.python_version()}, "
           f"SQLite {sqlite3.sqlite_version}")  # fmt: skip
     if chosen.json:
-        sizes = {"sizes": chosen.sizes, "sticks": chosen.sticks}
+        sizes = {"sizes": chosen.sizes, "sticks": chosen.sticks, "moves": chosen.moves}
         chosen.json.write_text(json.dumps({**sizes, "ms": figures}, indent=2))
 
 

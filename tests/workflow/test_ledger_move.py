@@ -563,3 +563,17 @@ def test_who_waited_to_bring_a_file_up_to_date_leaves_one_that_was_moved_meanwhi
     assert moved.read(path) is not None
     with pytest.raises(UsageError):
         Ledger(path, SCHEMAS, timestamps.system_clock)
+
+
+_ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
+def test_a_terminal_shows_how_far_a_move_is_and_a_pipe_does_not(lived, postgres):
+    words = [sys.executable, "-m", "airgap", "ledger", "move", "--home", lived.workstation]
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_TERMINAL, *words, postgres.url],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert "moving" in done.stdout
+    assert "rows" in done.stdout
+    assert "moving" not in move(lived, postgres.url).output
