@@ -475,6 +475,7 @@ class Unanswered:
 def test_a_move_whose_commit_is_on_the_way_is_waited_for(lived, postgres, monkeypatch, end, undo):
     """Else the file would be taken back, and a moment later the server would hold it too."""
     site = lived
+    SharedDatabase(postgres.url).close()  # so that nobody waits for its being made
     with monkeypatch.context() as patch:
         cut = Unanswered(patch)
         said = move(site, postgres.url, code=7).output
