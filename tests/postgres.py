@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +261,27 @@ def running() -> Iterator[PostgresServer]:
             _pg_ctl(server, as_user, "stop", "-m", "immediate")
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def standby(server: PostgresServer) -> Iterator[PostgresServer]:
+    """Run a server beside that follows it, and takes nothing else."""
+    as_user, folder = _unprivileged(server.root), server.root / "standby"
+    other = replace(server, port=_free_port())
+    place = ("-h", server.root, "-p", str(server.port), "-U", "postgres")
+    _run(
+        [server.binaries / "pg_basebackup", *place, "-D", folder, "-R", "-c", "fast"],
+        as_user,
+        server.root,
+    )
+    control = [server.binaries / "pg_ctl", "-D", folder, "-w"]
+    options = ("-l", server.root / "standby-log", "-o", f"-p {other.port}")
+    try:
+        _run([*control, "start", *options], as_user, server.root)
+        yield other
+    finally:
+        _run([*control, "stop", "-m", "immediate"], as_user, server.root)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

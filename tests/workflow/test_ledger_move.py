@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from crashing import copy_of
 from lived import lived_in, told
-from postgres import OWNER, READER
+from postgres import OWNER, READER, standby
 from servers import always, answer, serving
 from stations import add_stations
 from support import SOURCE, day, run
@@ -578,3 +578,20 @@ def test_a_terminal_shows_how_far_a_move_is_and_a_pipe_does_not(lived, postgres)
     assert "moving" in done.stdout
     assert "rows" in done.stdout
     assert "moving" not in move(lived, postgres.url).output
+
+
+@pytest.mark.soak
+def test_a_standby_is_not_asked_what_the_primary_holds(lived, postgres, monkeypatch):
+    """It may not know yet of a commit, and its locks are its own."""
+    site = lived
+    SharedDatabase(postgres.url).close()
+    with monkeypatch.context() as patch:
+        cut = Unanswered(patch)
+        move(site, postgres.url, code=7)
+    cut.end("ROLLBACK")
+    with standby(postgres) as other:
+        for options in (("--undo",), (), ("--undo", "--server-lost")):
+            said = move(site, other.url, *options, code=2).output
+            assert "this server is a standby" in said
+        assert not is_live(site)
+    assert "is taken back" in move(site, postgres.url, "--undo").output
