@@ -37,6 +37,11 @@ def shown(url: str) -> str:
     return printable(text, 300)
 
 
+def bare(url: str) -> str:
+    """Return a URL as it may be written down: shown, and without the mask where the user's password was."""
+    return shown(url).replace(f":{_MASK}@", "@")
+
+
 def host(url: str) -> str:
     """Return no more of a URL than its scheme, and the host and port to which it leads."""
     scheme, _, place, _ = _parts(url)

@@ -34,7 +34,7 @@ _STEPS = {
 
 @click.group("ledger")
 def command() -> None:
-    """Look at and decide what could not be delivered."""
+    """Decide what could not be delivered; move the ledger."""
 
 
 @click.group("deadletter")

@@ -61,10 +61,10 @@ def command(
     are compared before anything counts there; from then on the file is no ledger any more, and
     every command that would open it says where it went.
 
-    A move that was cut off is ended by the same command again. Until then nobody imports, unless
-    it had not begun to count. --undo makes the file the ledger again where the server shows that
-    it does not hold it. With --server-lost the server is not asked: what was delivered by it in the
-    meantime would be delivered again.
+    A move that was cut off is ended by the same command again. Until then nobody imports where it
+    is not known which of the two is the ledger. --undo makes the file the ledger again if the
+    server shows that it does not hold it. With --server-lost its word is not needed: what was
+    delivered through it since the move would then be delivered again.
 
     \b
     Example:
@@ -97,7 +97,7 @@ def command(
 
 def _is_chosen(home: Home, done: Moved) -> bool:
     """Tell whether the home's next command uses the server already."""
-    return home.with_file() is not home and home.ledger_name == done.mark.place
+    return home.with_file() is not home and pgurl.bare(home.ledger_name) == done.mark.place
 
 
 def _keep(done: Moved, home: Home, *, undo: bool) -> None:

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fields": ("airgap.cli.fields", "Show every field that can leave, and why."),
     "countersign": ("airgap.cli.countersign", "Approve of a bundle, or deny it."),
     "import": ("airgap.cli.import_", "Verify bundles and deliver them to the beacon."),
-    "ledger": ("airgap.cli.ledger", "Look at and decide what could not be delivered."),
+    "ledger": ("airgap.cli.ledger", "Decide what could not be delivered; move the ledger."),
     "receipt": ("airgap.cli.receipt", "Take receipts or codes back to the isolated host."),
     "outbox": ("airgap.cli.outbox", "Make room in the outbox, or go on after a restore."),
     "status": (

@@ -30,7 +30,7 @@ from airgap.files import exclusive
 from airgap.home import Home
 from airgap.moved import Mark
 from airgap.pgsession import Ask
-from airgap.pgurl import shown
+from airgap.pgurl import bare
 from airgap.records import Totals
 from airgap.replay import counts
 from airgap.replay.ledger import Ledger
@@ -98,8 +98,8 @@ def require_moved_here(home: Home, database: Store) -> None:
     Raises:
         UsageError: it is another one, or the move did not end.
     """
-    mark = home.moved
-    if mark is None or isinstance(database, Database) or holds(database, mark):
+    mark = None if isinstance(database, Database) else home.moved
+    if mark is None or holds(database, mark):
         return
     if mark.moved_at is None:
         raise moved.refusal(mark, home.path / "ledger.sqlite")
@@ -185,7 +185,7 @@ class Move:
                 "there is no ledger to move",
                 where=str(path),
                 hint="nothing was imported here yet: put "
-                f'ledger = "{shown(self.url)}" into airgap.toml',
+                f'ledger = "{bare(self.url)}" into airgap.toml',
             )
         with exclusive(self.home.import_lock, "import"), exclusive(self.home.ledger_lock, "import"):
             yield path
@@ -203,7 +203,8 @@ class Move:
 
     def _moved(self, path: Path, shared: SharedDatabase, watcher: Watcher) -> Moved:
         who = f"{self.home.name} on {os.uname().nodename}"
-        mark = Mark(shared.name, _identity(shared), f"{who}, ledger move {self.name}", self._now())
+        run = f"{who}, ledger move {self.name}"
+        mark = Mark(bare(shared.name), _identity(shared), run, self._now())
         with closing(Ledger(path, self.catalog, self.clock)) as ledger:
             doubtful = ledger.recover()
             if doubtful:
@@ -246,8 +247,8 @@ class Move:
                     f"{mark.begun_at} would then be delivered again"
                 )
                 raise
-            if shown(self.url) != mark.place:
-                raise self._elsewhere(mark, shown(self.url)) from None
+            if bare(self.url) != mark.place:
+                raise self._elsewhere(mark, bare(self.url)) from None
             return
         with closing(shared), shared.turn("layout"):
             if holds(shared, mark):
@@ -267,7 +268,7 @@ class Move:
         """Check that a server without the ledger is the one to which it was sent, and never held it."""
         _require_no_copy(shared)
         here = _identity(shared)
-        if here != mark.server or (here.startswith("/") and shared.name != mark.place):
+        if here != mark.server or (here.startswith("/") and bare(shared.name) != mark.place):
             raise self._elsewhere(mark, shared.name)
         if mark.moved_at is not None:
             raise UsageError(
@@ -384,7 +385,7 @@ def _require_room(shared: SharedDatabase) -> None:
         "the shared ledger is not empty, and two ledgers can't be made one",
         where=shared.name,
         expected="a shared ledger into which nothing was imported yet",
-        found=f"{plural(int(bundles), 'bundle')}, of {', '.join(row[0] for row in sources)}",
+        found=f"{plural(int(bundles), 'bundle')} of {', '.join(row[0] for row in sources) or 'nobody'}",
         hint="nothing was moved. Keep the file as this home's ledger, or move it into a database of its "
         "own; no bundle may be imported into both, since each would deliver it",
     )

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
+import old_ledgers
+import old_shared
 import psycopg
 import pytest
 from crashing import copy_of
@@ -194,7 +196,12 @@ def test_every_command_that_opens_the_file_says_where_the_ledger_went_and_what_t
     with pytest.raises(UsageError) as raised:
         Workstation(site.workstation).status()
     said.append(f"{raised.value.message} {raised.value.hint} {raised.value.found}")
+    place = postgres.tcp_url().replace(f":{secret}@", "@")
+    assert told_["ledger"] == place
     for text in said:
+        assert f'ledger = "{place}"' in " ".join(text.split()).replace(
+            "airgap. toml", "airgap.toml"
+        )
         assert "this ledger was moved to postgres" in " ".join(text.split())
         assert "airgap.toml" in text
         assert secret not in text
@@ -278,7 +285,7 @@ def test_two_ledgers_are_not_made_one(exported, postgres, beacon):
     there, here = rows_on(postgres.url), rows_of(twin)
     said = move(twin, postgres.url, code=2).output
     assert "the shared ledger is not empty, and two ledgers can't be made one" in said
-    assert f"1 bundle, of {SOURCE}" in said
+    assert f"1 bundle of {SOURCE}" in said
     assert (rows_on(postgres.url), rows_of(twin)) == (there, here)
     assert is_live(twin)
     assert not is_live(site)
@@ -595,3 +602,16 @@ def test_a_standby_is_not_asked_what_the_primary_holds(lived, postgres, monkeypa
             assert "this server is a standby" in said
         assert not is_live(site)
     assert "is taken back" in move(site, postgres.url, "--undo").output
+
+
+@pytest.mark.parametrize("name", sorted(old_ledgers.LAYOUTS)[:1])
+def test_an_old_file_and_an_empty_old_schema_are_brought_up_to_date_by_the_move(
+    lived, postgres, name
+):
+    site = lived
+    old_ledgers.make_old(file_of(site), name)
+    SharedDatabase(postgres.url).close()
+    old_shared.make_old(postgres)
+    move(site, postgres.url)
+    assert postgres.execute("SELECT version FROM airgap_ledger.layout") == str(VERSION)
+    assert rows_on(postgres.url) == rows_of(site)
