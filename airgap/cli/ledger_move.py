@@ -92,7 +92,7 @@ def command(
         out.warn("stopped. Which of the two is the ledger, the same command finds out, and goes on")
         raise
     _keep(done, home, undo=undo)
-    _say(out, done, chosen, undo=undo)
+    _say(out, done, chosen, undo=undo, server_lost=server_lost)
 
 
 def _is_chosen(home: Home, done: Moved) -> bool:
@@ -112,7 +112,7 @@ def _keep(done: Moved, home: Home, *, undo: bool) -> None:
     )
 
 
-def _say(out: Output, done: Moved, home: Home, *, undo: bool) -> None:
+def _say(out: Output, done: Moved, home: Home, *, undo: bool, server_lost: bool) -> None:
     path, place = home.with_file().ledger_path, printable(done.mark.place, 300)
     out.result(
         {
@@ -131,18 +131,25 @@ def _say(out: Output, done: Moved, home: Home, *, undo: bool) -> None:
         out.say(f"{kind}: {said}")
     held = f"{plural(done.bundles, 'bundle')}, {plural(done.records, 'record')}"
     if undo:
+        if server_lost:
+            out.warn(
+                "the file knows nothing of what was delivered through that server since "
+                f"{done.mark.begun_at}, and would deliver it again: make sure that nothing was, before you "
+                "import"
+            )
         out.say(
             f"The move to {place} is taken back. Wrote {path}: it is the ledger again, {held}. "
             "Let no workstation import into that server's ledger. Next: airgap status"
         )
         return
-    was = "was moved before, and is there" if done.before else "moved, counts and sums are equal"
     following = (
         "Next: airgap status"
         if _is_chosen(home, done)
         else f'Next: put ledger = "{place}" into airgap.toml of each workstation'
     )
-    out.say(
-        f"{held}: {was}. Wrote {place}; {path} is no ledger any more, keep it as a record. "
-        f"{following}"
+    said = (
+        f"{held}: moved before. The ledger is {place}"
+        if done.before
+        else f"{held}: moved, counts and sums are equal. Wrote {place}"
     )
+    out.say(f"{said}; {path} is no ledger any more, keep it as a record. {following}")

@@ -272,6 +272,7 @@ def test_a_home_whose_ledger_was_moved_uses_no_server_that_does_not_hold_it(
     said = move(site, postgres.url, "--undo", "--server-lost").output
     assert "it is the ledger again" in said
     assert "Let no workstation import into that server's ledger" in said
+    assert "make sure that nothing was, before you import" in said
     assert is_live(site)
 
 
