@@ -465,5 +465,13 @@ def _totals(
         totals = found.get((bundle, state))
         if totals is None:
             totals = found[bundle, state] = Totals()
-        totals.add(catalog.kind(kind), codec.decode_own(payload))
+        try:
+            totals.add(catalog.kind(kind), codec.decode_own(payload))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"a record's payload can't be read: {printable(str(error), 200)}",
+                where=store.name,
+                found=f"a {printable(kind)} of bundle {bundle}",
+                hint=f"{_UNTOUCHED} when the ledger was restored from a copy",
+            ) from None
     return found

@@ -144,7 +144,7 @@ def test_a_move_killed_at_any_step_leaves_one_ledger_or_none_and_is_ended_by_the
     assert count["sendto"] > commit > 100
     moments = [("sendto", n) for n in (commit - 41, commit - 1, commit, commit + 1)]
     moments += [("recvfrom", n) for n in (before["recvfrom"] + 1, count["recvfrom"])]
-    moments += [("fdatasync", n) for n in range(1, count["fdatasync"] + 1)]
+    moments += [("fdatasync", n) for n in range(1, count["fdatasync"] + 1, 2)]
     moments += [("fsync", count["fsync"])]
     strike(mover, moments)
 
