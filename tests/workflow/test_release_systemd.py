@@ -89,7 +89,8 @@ def test_units_import_what_is_on_the_stick_once_and_deliver_later_what_the_beaco
     booted.plug_in(exported.stick)
     booted.run("systemctl", "start", "airgap-import.service", code=1)
     assert booted.shown("airgap-import.service", "ExecMainStatus") == "7"
-    booted.heard("airgap-import failed", "-u", "airgap-alert@airgap-import", "-t", "airgap")
+    alert = ("-u", "airgap-alert@airgap-import", "-t", "airgap", "-p", "err")
+    booted.heard("airgap-import failed", *alert)
 
     beacon = ("/opt/airgap/bin/airgap", "rehearse", "--json")
     booted.run("systemd-run", "--unit=beacon", "--property=DynamicUser=yes", *beacon)
