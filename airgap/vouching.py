@@ -83,8 +83,11 @@ class Voucher:
         said, _ = process.communicate()
         if process.returncode or not said:
             return None
-        chunks, contents = msgpack.unpackb(said, raw=False)
-        return Vouched([tuple(chunk) for chunk in chunks], Contents.of_list(contents))
+        # What a host's own start-up code wrote there (sitecustomize) is no answer.
+        with suppress(msgpack.UnpackException, ValueError, TypeError):
+            chunks, contents = msgpack.unpackb(said, raw=False)
+            return Vouched([tuple(chunk) for chunk in chunks], Contents.of_list(contents))
+        return None
 
     def _write(self, data: bytes) -> None:
         if self._process is None:

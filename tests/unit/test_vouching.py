@@ -221,3 +221,11 @@ def test_what_was_seen_in_other_chunks_counts_for_nothing(site, exported, monkey
     assert verified(seen[0]) == totals
     with pytest.raises(DamagedError, match="totals part"):
         verified(replace(seen[0], contents=Contents()))
+
+
+def test_what_is_no_answer_is_done_without(tmp_path, exported, monkeypatch):
+    alone = exported("alone", aside=False)
+    # A host's own start-up code may write to the standard output of every Python.
+    (tmp_path / "sitecustomize.py").write_text("print('Python 3 of this site')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert exported("aside", aside=True) == alone
