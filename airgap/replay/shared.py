@@ -20,7 +20,7 @@ from airgap.errors import AirgapError, DamagedError, MediumError, UnreachableErr
 from airgap.pgsession import Ask
 from airgap.replay.claims import ALIVE
 from airgap.replay.ledger_layout import VERSION
-from airgap.replay.shared_layout import GRANTED, layout, upgrades
+from airgap.replay.shared_layout import GRANTED, OWNER, layout, upgrades
 
 SCHEMA = "airgap_ledger"
 _BATCH = 2_000
@@ -257,9 +257,13 @@ class SharedDatabase:
             for statement in upgrades()[found]:
                 execute(statement)
             found += 1
-        new = ", ".join(sorted(set(_tables(self.connection)) - before))
+        new = sorted(set(_tables(self.connection)) - before)
         for role, privilege in execute(GRANTED, (SCHEMA,)).fetchall():
-            execute(f"GRANT {privilege} ON {new} TO {role}")
+            execute(f"GRANT {privilege} ON {', '.join(new)} TO {role}")
+        # An administrator, or a member of the owner's role, may have come first with this release.
+        [owner] = execute(OWNER, (SCHEMA,)).fetchone()
+        for name in new:
+            execute(f"ALTER TABLE {name} OWNER TO {owner}")
         execute("UPDATE layout SET version = ?", (found,))
         return found
 

@@ -61,6 +61,11 @@ GRANTED = (
     " WHERE n.nspname = ? AND c.relname = 'record' AND a.grantee <> c.relowner ORDER BY 1, 2"
 )
 """Who but its owner may do what with the table of records, in words that GRANT takes."""
+OWNER = (
+    "SELECT quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class c JOIN pg_namespace n"
+    " ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relname = 'record'"
+)
+"""Who owns the table of records, in the word that OWNER TO takes."""
 
 
 def layout() -> list[str]:

@@ -100,3 +100,14 @@ def test_an_older_layout_stays_as_it_is_while_an_importer_is_at_work_on_it(lived
         assert "an importer is at work on it" in said
         assert old_shared.columns(postgres) == before
     told(site, url, "status")
+
+
+def test_whoever_brings_a_ledger_up_to_date_its_owner_still_owns_all_of_it(lived, postgres):
+    site, url = lived, postgres.url
+    before = told(site, url, "status")
+    old_shared.make_old(postgres)
+    # A database's administrator may do so.
+    assert told(site, postgres.url_as("postgres"), "status") == before
+    assert told(site, url, "status") == before
+    with serving(always(answer(204))) as server:
+        site.import_(server.url, "--ledger", url, "--resume", code=6)
