@@ -12,7 +12,7 @@ from airgap import __version__, timestamps, verify
 from airgap.bundle.layout import FORMAT, Header
 from airgap.bundle.writer import Writer
 from airgap.catalog import Catalog, JsonObject
-from airgap.errors import SequenceError, TrustError
+from airgap.errors import DamagedError, InputRefusedError, SequenceError, TrustError
 from airgap.files import written_whole
 from airgap.home import Home
 from airgap.replay import delivered
@@ -194,8 +194,11 @@ class _Draft:
         """Tell whether a receipt's signatures count; looked at only where a key was revoked."""
         if all(key.revoked is None for key in self.trust.keys.values()):
             return True
-        with path.open("rb") as stream:
-            return verify.counts(stream, name=path.name, trust=self.trust, catalog=self.catalog)
+        try:
+            with path.open("rb") as stream:
+                return verify.counts(stream, name=path.name, trust=self.trust, catalog=self.catalog)
+        except (DamagedError, InputRefusedError):
+            return False  # nor does one that is damaged say anything
 
     def _manifest(
         self, number: int, last: LastReceipt | None, outcomes: dict[str, int]

@@ -234,6 +234,19 @@ def test_receipts_of_a_revoked_importers_key_are_made_anew_with_the_next_one(sit
     assert [b["confirmed"] for b in site.status()["bundles"]] == [True]
 
 
+@pytest.mark.parametrize("content", [b"", b"cut off"])
+def test_a_damaged_receipt_of_a_revoked_importers_key_is_made_anew_too(site: Site, beacon, content):
+    days(site, 1)
+    site.import_(beacon.url)
+    run("key", "generate", "--home", site.workstation, "--name", "next", "--no-passphrase")
+    revoked = site.importer.public.fingerprint[:9]
+    run("trust", "revoke", "--home", site.workstation, revoked, "--reason", "laptop lost")
+    [path] = (site.workstation / "receipts").glob("*.receipt")
+    path.write_bytes(content)
+    said = site.import_(beacon.url, "--key", "next")
+    assert "000001-r2.receipt" in said.output
+
+
 @pytest.mark.parametrize("side", ["isolated", "workstation"])
 def test_a_key_that_ends_soon_is_said_ahead_of_time_and_an_ended_own_key_by_monitoring(
     site: Site, side: str, beacon
