@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -126,6 +127,7 @@ class Database:
 
     def _prepare(self, layout: str, version: int, upgrades: Mapping[int, Upgrade]) -> None:
         with self._errors():
+            _keep_temporary_files(self.connection, self.path.absolute().parent)
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.path.chmod(0o600)
@@ -266,6 +268,26 @@ def quietly(path: Path) -> str | None:
     if not wal.exists() or wal.stat().st_size == 0:
         return f"{name}&immutable=1"
     return name if shared.exists() else None
+
+
+def _keep_temporary_files(connection: sqlite3.Connection, folder: Path) -> None:
+    """Let SQLite's temporary files lie beside the first database of this process.
+
+    They may hold records, which are nowhere but in the home, and /tmp need not be writable. SQLite has
+    one such folder in a process, and no other way to set it than a pragma that is called deprecated; where
+    it is gone, temporary files lie where SQLite's own rules say.
+    """
+    with _LOCK:
+        if not _temporary:
+            _temporary.append(folder)
+            # Where nobody may write there, SQLite refuses, and goes by its own rules.
+            with suppress(sqlite3.Error):
+                name = str(folder).replace("'", "''")
+                connection.execute(f"PRAGMA temp_store_directory = '{name}'")
+
+
+_LOCK = Lock()
+_temporary: list[Path] = []
 
 
 def tells(connection: sqlite3.Connection, told_by: tuple[str, str]) -> bool:
