@@ -449,7 +449,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=int, default=10_000, help="records of a bundle")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--latency", type=float, default=0.05)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a run with latency")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of a run with latency")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     options = parser.parse_args()
