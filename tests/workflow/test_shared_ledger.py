@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -495,6 +496,12 @@ def test_what_is_stored_is_on_the_servers_disk_when_a_step_returns(postgres):
     assert shown == ["on", "0"]
 
 
+def is_listening(path: Path) -> bool:
+    """Tell whether somebody answers at a Unix socket, whose name is there before that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_a_pooler_between_is_refused(exported, postgres, tmp_path, mode):
@@ -514,7 +521,7 @@ def test_a_pooler_between_is_refused(exported, postgres, tmp_path, mode):
         ["pgbouncer", "-q", *as_user, folder / "ini"], stderr=subprocess.PIPE, text=True
     ) as bouncer:
         try:
-            while not (folder / f".s.PGSQL.{port}").exists():
+            while not is_listening(folder / f".s.PGSQL.{port}"):
                 assert bouncer.poll() is None, bouncer.stderr.read()
                 os.sched_yield()
             url = f"postgresql://{OWNER}@/langsmith?host={folder}&port={port}"
