@@ -9,6 +9,7 @@ import forking
 import pytest
 from authorities import authority, tls_beacon  # noqa: F401 - fixtures
 from hypothesis import settings
+from lived import kept, lived  # noqa: F401 - fixtures
 from postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from releasing import images, installed, release, release_key, unpacked  # noqa: F401 - fixtures
 from support import REPOSITORY, Site, report

@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+from crashing import copy_of
 from servers import answer, reset, serving
 from support import LICENSE, Site, day, run, transaction
 
@@ -55,3 +57,15 @@ def lived_in(root: Path) -> Site:
         connection.execute(f"UPDATE open_record SET state = 'sending' WHERE record = {last}")
         connection.commit()
     return site
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A workstation whose ledger has bundles, receipts, history, and a record in each state."""
+    return lived_in(tmp_path_factory.mktemp("lived"))
+
+
+@pytest.fixture
+def lived(kept: Site, tmp_path: Path) -> Site:
+    """A copy of it, to be changed."""
+    return copy_of(kept, tmp_path / "site")

@@ -375,3 +375,13 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+OF_NO_USE = [
+    (lambda p: p.tcp_url("wrong-secret"), 2, "password authentication failed"),
+    (lambda p: f"postgresql://{OWNER}@127.0.0.1:1/x", 7, "can't be reached"),
+    (lambda p: p.url.replace("/langsmith?", "/nothing?"), 2, "does not exist"),
+    (lambda p: f"postgresql://u:top-secret@h@127.0.0.1:{p.port}/x", 2, "can't be read"),
+    (lambda p: p.url_as(READER), 2, "role may not do this"),
+]
+"""URLs of a server by which no ledger can be reached: each with the exit status and words of the error."""

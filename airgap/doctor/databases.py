@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airgap import moved, timestamps
 from airgap.database import quietly, tells, translate
-from airgap.doctor.findings import Finding, not_checked, ok, warning, wrong
+from airgap.doctor.findings import Finding, not_checked, ok, refused, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError, UsageError
 from airgap.home import Home
@@ -59,13 +59,7 @@ def look(scene: Scene) -> Iterator[Finding]:
             return
         path = path_of(home)
     except AirgapError as error:
-        yield wrong(
-            "database.there",
-            error.message,
-            where=error.where,
-            expected=error.expected,
-            cure=error.hint,
-        )
+        yield refused("database.there", error)
         return
     what = "outbox" if home.side == "isolated" else "ledger"
     receipts = receipts_in(home) if home.side == "workstation" else []
@@ -187,14 +181,7 @@ def _judged(
         return
     mark = moved.of(connection)
     if mark is not None:
-        refused = moved.refusal(mark, path)
-        yield wrong(
-            "database.layout",
-            refused.message,
-            where=refused.where,
-            expected=refused.expected,
-            cure=refused.hint,
-        )
+        yield refused("database.layout", moved.refusal(mark, path))
         return
     is_ours = whose == int.from_bytes(application.encode()) if whose else tells(connection, told_by)
     if not is_ours:

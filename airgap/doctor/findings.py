@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from airgap.errors import AirgapError
+
 State = Literal["ok", "warning", "wrong", "not checked"]
 STATES: tuple[State, ...] = ("ok", "warning", "wrong", "not checked")
 
@@ -146,6 +148,11 @@ def warning(
 ) -> Finding:
     """Return a finding of what will become wrong, or may be meant so."""
     return Finding(name, "warning", found, where, expected, cure)
+
+
+def refused(name: str, error: AirgapError) -> Finding:
+    """Return the finding of what a command would be refused with."""
+    return wrong(name, error.message, where=error.where, expected=error.expected, cure=error.hint)
 
 
 def wrong(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from airgap.doctor.databases import receipts_in
-from airgap.doctor.findings import Finding, ok, warning, wrong
+from airgap.doctor.findings import Finding, ok, refused, warning, wrong
 from airgap.doctor.scene import Scene
 from airgap.errors import AirgapError, UnreachableError, UsageError
 from airgap.replay.moving import require_moved_here
@@ -41,21 +41,11 @@ def look(scene: Scene) -> Iterator[Finding]:
         try:
             require_moved_here(home, database)
         except UsageError as error:
-            yield _not_it(error)
+            yield refused("database.newest", error)
             return
         yield from _judged(scene, database)
     finally:
         database.close()
-
-
-def _not_it(error: UsageError) -> Finding:
-    return wrong(
-        "database.newest",
-        error.message,
-        where=error.where,
-        expected=error.expected,
-        cure=error.hint,
-    )
 
 
 def _judged(scene: Scene, database: SharedDatabase) -> Iterator[Finding]:

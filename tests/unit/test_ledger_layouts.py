@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import old_ledgers
 import pytest
-from crashing import copy_of
-from lived import lived_in, told
+from lived import told
 from servers import always, answer, serving
 from support import SOURCE, day
 
@@ -33,17 +32,6 @@ def opened(site):
 def within(first, last):
     """Return the time from one day of January 2026 to before another, in microseconds since 1970."""
     return tuple(micros(datetime(2026, 1, n, tzinfo=UTC)) for n in (first, last))
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A workstation whose ledger has bundles, receipts, history, and a record in each state."""
-    return lived_in(tmp_path_factory.mktemp("lived"))
-
-
-@pytest.fixture
-def lived(kept, tmp_path):
-    return copy_of(kept, tmp_path / "site")
 
 
 @pytest.mark.parametrize("name", old_ledgers.LAYOUTS)

@@ -14,8 +14,8 @@ import old_shared
 import psycopg
 import pytest
 from crashing import copy_of
-from lived import lived_in, told
-from postgres import OWNER, READER, standby
+from lived import told
+from postgres import OF_NO_USE, READER, standby
 from servers import always, answer, serving
 from stations import add_stations
 from support import SOURCE, day, run
@@ -37,17 +37,6 @@ TABLES = (
     *("bundle", "record", "open_record", "delivered_record", "bundle_record"),
     *("known_window", "event", "receipt", "bundle_kind", "delivered_bundle"),
 )
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A workstation whose ledger has bundles, receipts, history, and a record in each state."""
-    return lived_in(tmp_path_factory.mktemp("lived"))
-
-
-@pytest.fixture
-def lived(kept, tmp_path):
-    return copy_of(kept, tmp_path / "site")
 
 
 def file_of(site):
@@ -351,11 +340,7 @@ def test_a_damaged_file_is_not_moved(lived, postgres, damage, said):
 @pytest.mark.parametrize(
     ("url", "code", "said"),
     [
-        (lambda p: p.tcp_url("wrong-secret"), 2, "password authentication failed"),
-        (lambda p: f"postgresql://{OWNER}@127.0.0.1:1/x", 7, "can't be reached"),
-        (lambda p: p.url.replace("/langsmith?", "/nothing?"), 2, "does not exist"),
-        (lambda p: f"postgresql://u:top-secret@h@127.0.0.1:{p.port}/x", 2, "can't be read"),
-        (lambda p: p.url_as(READER), 2, "role may not do this"),
+        *OF_NO_USE,
         (lambda _: "/srv/ledger.sqlite", 2, "a ledger is moved to a server"),
         (lambda _: "mysql://u:top-secret@h/x", 2, "a ledger is moved to a server"),
     ],

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from postgres import OWNER, READER
+from postgres import OF_NO_USE, OWNER
 from servers import always, answer, reset, serving
 from stations import add_stations
 from support import LICENSE, report, run
@@ -384,16 +384,7 @@ def test_the_configuration_names_a_shared_ledger_and_shows_no_password(exported,
     assert "127.0.0.1" in outputs[4]
 
 
-@pytest.mark.parametrize(
-    ("url", "code", "said"),
-    [
-        (lambda p: p.tcp_url("wrong-secret"), 2, "password authentication failed"),
-        (lambda p: f"postgresql://{OWNER}@127.0.0.1:1/x", 7, "can't be reached"),
-        (lambda p: p.url.replace("/langsmith?", "/nothing?"), 2, "does not exist"),
-        (lambda p: f"postgresql://u:top-secret@h@127.0.0.1:{p.port}/x", 2, "can't be read"),
-        (lambda p: p.url_as(READER), 2, "role may not do this"),
-    ],
-)
+@pytest.mark.parametrize(("url", "code", "said"), OF_NO_USE)
 def test_what_keeps_the_ledger_from_being_opened_is_one_error_without_a_password(
     exported, postgres, url, code, said
 ):
