@@ -68,6 +68,8 @@ class Capture:
         command = ["capture", "--home", home, "--listen", listen, *options]
         with self.out.open("wb") as out, self.err.open("wb") as err:
             if start is None:
+                assert env is None, "what the fork server starts has this process's environment"
+                assert not more
                 self.process = forking.shared().start(*command, out=out.fileno(), err=err.fileno())
                 return
             self.process = subprocess.Popen(
@@ -75,7 +77,7 @@ class Capture:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={**os.environ, **env},
+                env={**os.environ, **(env or {})},
                 **more,
             )
 

@@ -38,7 +38,11 @@ def browser():
         yield running
 
 
-SOME = {"review": ("light", "dark phone", "paper"), "report": ("dark", "phone"), "slip": ("light", "dark")}  # fmt: skip
+SOME = {
+    "review": ("light", "dark", "phone", "paper"),
+    "report": ("light", "dark", "phone"),
+    "slip": ("light", "dark"),
+}
 """How each page is looked at; the long form goes through every way of each."""
 EVERY = ("light", "dark", "phone", "dark phone", "paper")
 
